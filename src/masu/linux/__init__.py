@@ -1,0 +1,1 @@
+"""The kernel, in Python: what the layers above ask of Linux, without policy."""

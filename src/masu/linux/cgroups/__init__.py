@@ -1,0 +1,25 @@
+"""Control groups: v1, v1 with a cgroup2 tree beside it (hybrid), and pure v2, by their file systems.
+
+    layout = detect()
+    group = Cgroup.create(config.linux.cgroups_path, id)
+    group.apply(config.linux.resources)
+    ... the child is born with group.open_for_clone() and writes "0" into group.join_files() ...
+    group.kill(); group.wait_empty(2.0); group.delete()
+
+    layout.py    where the hierarchies are              group.py     Cgroup, the public object
+    making.py    making its directories                 tasks.py     freeze, kill, wait, remove
+    files.py     Setting: one value for one file        explain.py   why the kernel refused one
+    v1.py v2.py  config -> settings                     values.py    ranges and conversions they share
+    devices.py   device rules -> one table              oom.py       who was killed for memory
+    stats.py     what was used, as values               collect.py   reading it
+
+Only layout, group, making and files are loaded at import; the rest when first needed.
+"""
+
+from __future__ import annotations
+
+from masu.linux.cgroups.group import Cgroup
+from masu.linux.cgroups.layout import Layout, Mount, detect
+from masu.linux.cgroups.making import predict
+
+__all__ = ["Cgroup", "Layout", "Mount", "detect", "predict"]

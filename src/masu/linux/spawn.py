@@ -1,0 +1,45 @@
+"""Starting a program: exactly the wanted descriptors, default signals, an executable that may be a descriptor.
+
+Python's own `_posixsubprocess` closes descriptors before the exec, so that one that stands for the executable
+would have to leak into the program; it leaves other ignored signals ignored; and its signature changes with the
+Python version. So `_sys.spawn` does it, with vfork(2): no copy of our page tables, and errors of the child arrive
+through the shared memory, without a pipe.
+"""
+
+from __future__ import annotations
+
+from masu.errors import KernelError
+from masu.linux import _sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INHERIT = -1
+
+
+def spawn(
+    executable: str | int,
+    argv: Sequence[str],
+    env: Mapping[str, str] | Sequence[str],
+    *,
+    keep: Sequence[int] = (),
+    stdio: tuple[int, int, int] = (INHERIT, INHERIT, INHERIT),
+    cwd: str | None = None,
+    new_session: bool = False,
+) -> int:
+    """Start `executable` (a path, or the descriptor of an open file) and return its pid; it is the caller's child.
+
+    `env` is a mapping or a list of "NAME=value". The descriptors in `keep` keep their numbers, `stdio` become 0, 1
+    and 2; no others cross the exec, whether or not they were close-on-exec. Every signal has its default action and
+    none is blocked. Returns when the exec has succeeded.
+
+    Raises KernelError with the errno of vfork, chdir or exec; then there is no child. An executable given as a
+    descriptor must not be a script: its interpreter could not open it again (execveat(2), BUGS).
+    """
+    environment = [f"{name}={value}" for name, value in env.items()] if hasattr(env, "items") else env
+    try:
+        kept = tuple(sorted({fd for fd in keep if fd > 2}))
+        return _sys.spawn(executable, argv, environment, kept, stdio, cwd, new_session)
+    except OSError as e:
+        raise KernelError("execve", argv[0] if isinstance(executable, int) else executable, e.errno or 0) from e
