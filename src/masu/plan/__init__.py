@@ -1,0 +1,1 @@
+"""config.json -> plan: operations, encoding, describing. Pure functions; nothing here needs root."""

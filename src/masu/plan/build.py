@@ -1,0 +1,277 @@
+"""config.json -> plan.
+
+The order is the heart of it. On the host: every path is opened and every tree cloned, then the cgroups are
+joined, then namespaces: those joined by path, the user namespace, time, and `clone` for the rest. In the
+container: mounts, devices, hooks, the new root, what is hidden, the limits, the user, the program.
+
+Rules that were found by trying are told beside the line that follows them.
+"""
+
+from __future__ import annotations
+
+from os import O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY
+
+from masu.errors import InvalidArgument
+from masu.linux import namespaces
+from masu.plan import mounts, process
+from masu.plan.draft import Draft
+from masu.plan.host import Host, Rootfs, Wishes
+from masu.plan.ops import NONE, Op
+from masu.spec.runtime import sysctl_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import Config, Hook, Process
+
+_NEWUSER = namespaces.FLAGS["user"]
+_NEWTIME = namespaces.FLAGS["time"]
+_NEWNS = namespaces.FLAGS["mount"]
+_NEWCGROUP = namespaces.FLAGS["cgroup"]
+_NEWNET = namespaces.FLAGS["network"]
+
+SYNC_MAP = "map"
+SYNC_NETWORK = "network"
+SYNC_RUNTIME_HOOKS = "createRuntime"
+
+
+def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: list[str] | None = None) -> list[Op]:
+    """The plan of a container's birth. Needs no root and does nothing.
+
+    Raises InvalidArgument or Unimplemented with the JSON path of what cannot be. Adds to `warnings` what is
+    accepted but not honoured in full.
+    """
+    if config.process is None:
+        raise InvalidArgument("config.json", where="process", detail="there is no process to run")
+    draft = Draft()
+    spaces = Spaces(config, host)
+    around = process.ProcessPlan(
+        "process",
+        mapped=spaces.mapped,
+        warnings=[] if warnings is None else warnings,
+        new_mount_namespace=spaces.new_mount,
+        personality=config.linux.personality.domain if config.linux.personality else "",
+        memory_policy=config.linux.memory_policy,
+    )
+    if wishes.monitor is not None:
+        draft.prepare.append(wishes.monitor)
+    process.add_outside(draft, config.process, around)
+    _add_cgroup_join(draft, wishes)
+    spaces.add(draft, wishes)
+    if wishes.keyring:
+        draft.inside.append(Op("keyring", name=wishes.keyring))
+    if _needs_procfs(config):
+        draft.inside.append(Op("procfs"))
+    if config.linux.net_devices:
+        draft.inside.append(Op("sync", "linux.netDevices", name=SYNC_NETWORK))
+    if spaces.new_mount:
+        _add_root(draft, config, rootfs, host, wishes, spaces, around)
+    else:
+        # Only hooks and the process itself: the root is that of the joined mount namespace.
+        _add_hooks_before_pivot(draft, config)
+        process.add_console(draft, config.process, wishes, around)
+    _add_names_and_sysctls(draft, config)
+    if spaces.new_mount:
+        mounts.add_hidden(draft, config)
+    process.add_identity(draft, config.process, host, wishes, around)
+    _, execute = process.add_program(draft, config.process, wishes, around)
+    if config.hooks is not None:
+        draft.inside += _hooks(config.hooks.start_container, "hooks.startContainer")
+    if wishes.init:
+        draft.inside.append(Op("init"))
+    draft.inside.append(execute)
+    return draft.ops()
+
+
+def build_exec(
+    spec: Process,
+    host: Host,
+    wishes: Wishes,
+    *,
+    pidfd: int,
+    join: int,
+    mapped: bool,
+    warnings: list[str] | None = None,
+    where: str = "process",
+) -> list[Op]:
+    """The plan of one more process in a running container, whose first process `pidfd` refers to.
+
+    `join` is the mask of CLONE_NEW* namespaces that differ from the caller's.
+    """
+    draft = Draft()
+    around = process.ProcessPlan(
+        where, mapped=mapped, warnings=[] if warnings is None else warnings, new_mount_namespace=False
+    )
+    if wishes.monitor is not None:
+        draft.prepare.append(wishes.monitor)
+    process.add_outside(draft, spec, around)
+    _add_cgroup_join(draft, wishes)
+    if join:
+        slot = draft.slot()
+        draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
+        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
+        draft.enter.append(Op("setns", slot=slot, nstype=join))
+        if mapped:
+            draft.enter.append(Op("become", uid=0, gid=0))
+    cgroup = _cgroup_slot(draft, wishes)
+    draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
+    draft.inside.append(Op("setsid"))
+    if wishes.keyring:
+        draft.inside.append(Op("keyring", name=wishes.keyring))
+    if spec.apparmor_profile or spec.selinux_label:
+        draft.inside.append(Op("procfs"))
+    process.add_console(draft, spec, wishes, around)
+    process.add_identity(draft, spec, host, wishes, around)
+    _, execute = process.add_program(draft, spec, wishes, around)
+    draft.inside.append(execute)
+    return draft.ops()
+
+
+class Spaces:
+    """The namespaces of a config: which are joined by path, which are made."""
+
+    __slots__ = ("config", "host", "joined", "made", "mapped", "new_mount")
+
+    def __init__(self, config: Config, host: Host) -> None:
+        self.config = config
+        self.host = host
+        self.joined: list[tuple[str, str, str]] = []  # (type, path, where)
+        self.made = 0
+        for index, space in enumerate(config.linux.namespaces):
+            if space.path:
+                self.joined.append((space.type, space.path, f"linux.namespaces[{index}].path"))
+            else:
+                self.made |= namespaces.FLAGS[space.type]
+        self.mapped = bool(self.made & _NEWUSER) or any(kind == "user" for kind, _, _ in self.joined)
+        self.new_mount = bool(self.made & _NEWNS)
+
+    def add(self, draft: Draft, wishes: Wishes) -> None:
+        slots = {}
+        for kind, path, where in self.joined:
+            slots[kind] = draft.slot()
+            draft.prepare.append(Op("open", where, slot=slots[kind], path=path, flags=O_RDONLY | O_CLOEXEC))
+        cgroup = _cgroup_slot(draft, wishes)
+        # With power over the host we join before the user namespace, for the host's namespaces are not the new
+        # user namespace's to join; without it only the user namespace gives the right to join the rest
+        # (setns(2), user_namespaces(7)).
+        others = [item for item in self.joined if item[0] != "user"]
+        # /proc/self/timens_offsets belongs to the host's root, so it too is written before the mapping if it can.
+        if self.host.uid == 0:
+            self._add_time(draft)
+            self._join(draft, others, slots)
+            self._add_user(draft, slots)
+        else:
+            self._add_user(draft, slots)
+            self._join(draft, others, slots)
+            self._add_time(draft)
+        late_cgroup = self.made & _NEWCGROUP and cgroup != NONE
+        flags = self.made & ~(_NEWUSER | _NEWTIME)
+        if late_cgroup:
+            flags &= ~_NEWCGROUP
+        draft.enter.append(Op("clone", "linux.namespaces", flags=flags, cgroup=cgroup))
+        draft.inside.append(Op("setsid"))
+        if late_cgroup:
+            # clone3 takes the caller's cgroup as the root of the new namespace, not the one it clones into.
+            draft.inside.append(Op("unshare", "linux.namespaces", flags=_NEWCGROUP))
+        if self.made & _NEWNET:
+            draft.inside.append(Op("loopback", "linux.namespaces"))
+
+    def _join(self, draft: Draft, which: list[tuple[str, str, str]], slots: dict[str, int]) -> None:
+        # The mount namespace last: afterwards no path of the host can be opened.
+        for kind, _, where in sorted(which, key=lambda item: item[0] == "mount"):
+            draft.enter.append(Op("setns", where, slot=slots[kind], nstype=namespaces.FLAGS[kind]))
+
+    def _add_user(self, draft: Draft, slots: dict[str, int]) -> None:
+        if "user" in slots:
+            where = next(where for kind, _, where in self.joined if kind == "user")
+            draft.enter.append(Op("setns", where, slot=slots["user"], nstype=_NEWUSER))
+        elif self.made & _NEWUSER:
+            draft.enter.append(Op("unshare", "linux.namespaces", flags=_NEWUSER))
+            draft.enter.append(Op("sync", "linux.uidMappings", name=SYNC_MAP))
+        else:
+            return
+        draft.enter.append(Op("become", "linux.uidMappings", uid=0, gid=0))
+
+    def _add_time(self, draft: Draft) -> None:
+        # unshare, offsets, then clone: after clone3(CLONE_NEWTIME) the file refuses to be written.
+        if not self.made & _NEWTIME:
+            return
+        draft.enter.append(Op("unshare", "linux.namespaces", flags=_NEWTIME))
+        lines = [
+            f"{clock} {offset.secs or 0} {offset.nanosecs or 0}\n"
+            for clock, offset in self.config.linux.time_offsets.items()
+        ]
+        if lines:
+            data = "".join(lines).encode()
+            draft.enter.append(Op("write", "linux.timeOffsets", path="/proc/self/timens_offsets", data=data))
+
+
+def _add_cgroup_join(draft: Draft, wishes: Wishes) -> None:
+    for path in wishes.join_files:
+        draft.prepare.append(Op("write", "linux.cgroupsPath", path=path, data=b"0"))
+
+
+def _cgroup_slot(draft: Draft, wishes: Wishes) -> int:
+    if not wishes.cgroup_dir:
+        return NONE
+    slot = draft.slot()
+    flags = O_PATH | O_DIRECTORY | O_CLOEXEC
+    draft.prepare.append(Op("open", "linux.cgroupsPath", slot=slot, path=wishes.cgroup_dir, flags=flags))
+    return slot
+
+
+def _needs_procfs(config: Config) -> bool:
+    assert config.process is not None
+    return bool(config.linux.sysctl or config.process.apparmor_profile or config.process.selinux_label)
+
+
+def _add_root(
+    draft: Draft,
+    config: Config,
+    rootfs: Rootfs,
+    host: Host,
+    wishes: Wishes,
+    spaces: Spaces,
+    around: process.ProcessPlan,
+) -> None:
+    assert config.process is not None
+    mounts.add_root(draft, config, rootfs)
+    mounts.add_mounts(draft, config, host, wishes)
+    mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
+    _add_hooks_before_pivot(draft, config)
+    draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))
+    process.add_console(draft, config.process, wishes, around)
+    mounts.add_finish(draft, config)
+
+
+def _add_hooks_before_pivot(draft: Draft, config: Config) -> None:
+    """createRuntime (and prestart) hooks are the host's to run, in its own namespaces; createContainer hooks run
+    here, in the container's, with paths of the host (config.md, "POSIX-platform Hooks")."""
+    hooks = config.hooks
+    if hooks is None or not (hooks.prestart or hooks.create_runtime or hooks.create_container or hooks.start_container):
+        return
+    draft.inside.append(Op("sync", "hooks", name=SYNC_RUNTIME_HOOKS))
+    draft.inside += _hooks(hooks.create_container, "hooks.createContainer")
+
+
+def _hooks(hooks: tuple[Hook, ...], where: str) -> list[Op]:
+    return [
+        Op(
+            "hook",
+            f"{where}[{index}]",
+            path=hook.path,
+            args=hook.args or (hook.path,),
+            env=hook.env,
+            timeout_ms=(hook.timeout or 0) * 1000,
+        )
+        for index, hook in enumerate(hooks)
+    ]
+
+
+def _add_names_and_sysctls(draft: Draft, config: Config) -> None:
+    if config.hostname:
+        draft.inside.append(Op("hostname", "hostname", name=config.hostname))
+    if config.domainname:
+        draft.inside.append(Op("domainname", "domainname", name=config.domainname))
+    for key, value in config.linux.sysctl.items():
+        path = "sys/" + sysctl_path(key, f"linux.sysctl[{key}]")
+        draft.inside.append(Op("proc_write", f"linux.sysctl[{key}]", path=path, data=value.encode()))

@@ -1,0 +1,122 @@
+"""What the builder is told: facts about the machine, and what the caller wants beyond config.json.
+
+The builder is pure: `runtime` gathers these values on a real machine, a test writes them down.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.plan.ops import Op
+
+
+class Host:
+    """Facts about the machine and the calling process.
+
+    `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
+    hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd").
+    """
+
+    __slots__ = ("bounding", "capabilities", "cgroup_mode", "cgroup_mounts", "in_initial_userns", "last_cap", "uid")
+
+    def __init__(
+        self,
+        *,
+        uid: int = 0,
+        capabilities: int = (1 << 41) - 1,
+        bounding: int = (1 << 41) - 1,
+        last_cap: int = 40,
+        in_initial_userns: bool = True,
+        cgroup_mode: str = "v2",
+        cgroup_mounts: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.uid = uid
+        self.capabilities = capabilities
+        self.bounding = bounding
+        self.last_cap = last_cap
+        self.in_initial_userns = in_initial_userns
+        self.cgroup_mode = cgroup_mode
+        self.cgroup_mounts = cgroup_mounts
+
+
+class Rootfs:
+    """Where the container's root comes from: a directory of the host, or a file system made for it.
+
+    `mount` is (type, source, options) in the words of mount(8), as snapshotters give it; with it `path` is
+    only a name for messages.
+    """
+
+    __slots__ = ("mount", "path")
+
+    def __init__(self, path: str, mount: tuple[str, str, tuple[str, ...]] | None = None) -> None:
+        self.path = path
+        self.mount = mount
+
+
+class Seccomp:
+    """A compiled filter: struct sock_filter[], SECCOMP_FILTER_FLAG_*, whether a listener is wanted."""
+
+    __slots__ = ("flags", "notify", "program")
+
+    def __init__(self, program: bytes, flags: int = 0, *, notify: bool = False) -> None:
+        self.program = program
+        self.flags = flags
+        self.notify = notify
+
+
+class Wishes:
+    """What the caller wants beyond config.json.
+
+    `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
+    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
+    `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
+    the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
+    socket for the pty's master; `monitor` the operation that makes masu-launch stay.
+    """
+
+    __slots__ = (
+        "cgroup_dir",
+        "cgroup_paths",
+        "console_fd",
+        "error_file",
+        "fifo",
+        "home",
+        "init",
+        "join_files",
+        "keyring",
+        "monitor",
+        "no_pivot",
+        "preserve_fds",
+        "seccomp",
+    )
+
+    def __init__(
+        self,
+        *,
+        cgroup_paths: dict[str, str] | None = None,
+        join_files: tuple[str, ...] = (),
+        cgroup_dir: str = "",
+        seccomp: Seccomp | None = None,
+        home: str = "",
+        fifo: str = "",
+        error_file: str = "",
+        console_fd: int | None = None,
+        preserve_fds: int = 0,
+        no_pivot: bool = False,
+        keyring: str = "",
+        init: bool = False,
+        monitor: Op | None = None,
+    ) -> None:
+        self.cgroup_paths = cgroup_paths or {}
+        self.join_files = join_files
+        self.cgroup_dir = cgroup_dir
+        self.seccomp = seccomp
+        self.home = home
+        self.fifo = fifo
+        self.error_file = error_file
+        self.console_fd = console_fd
+        self.preserve_fds = preserve_fds
+        self.no_pivot = no_pivot
+        self.keyring = keyring
+        self.init = init
+        self.monitor = monitor

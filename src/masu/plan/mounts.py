@@ -1,0 +1,514 @@
+"""The root file system: its tree, the mounts in it, devices, what is hidden and what is read-only.
+
+Everything that comes from the host is taken as a detached tree (`open_tree`) before any namespace is entered,
+and carried in by fd: a root that is mapped into a user namespace cannot walk through 0700 directories, and no
+path of the host is resolved twice (CVE-2021-30465).
+"""
+
+from __future__ import annotations
+
+from masu.errors import InvalidArgument, Unimplemented, closest
+from masu.linux import mount as m
+from masu.plan.draft import Draft
+from masu.plan.host import Host, Rootfs, Wishes
+from masu.plan.ops import (
+    NONE,
+    TARGET_COPY_UP,
+    TARGET_MUST_BE_DIRECTORY,
+    TARGET_NOFOLLOW,
+    Op,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.linux.mount import MountOptions
+    from masu.spec.runtime import Config, LinuxDevice, LinuxIDMapping, Mount
+
+_AT_RECURSIVE = 0x8000
+_PROPAGATION = {
+    "private": m.MS_PRIVATE,
+    "rprivate": m.MS_PRIVATE | m.MS_REC,
+    "slave": m.MS_SLAVE,
+    "rslave": m.MS_SLAVE | m.MS_REC,
+    "shared": m.MS_SHARED,
+    "rshared": m.MS_SHARED | m.MS_REC,
+    "unbindable": m.MS_UNBINDABLE,
+    "runbindable": m.MS_UNBINDABLE | m.MS_REC,
+}
+
+# What may be mounted over inside /proc (lxcfs gives these files; anything else could hide the kernel's answers
+# from the runtime itself, CVE-2019-16884, CVE-2019-19921).
+_ALLOWED_IN_PROC = frozenset(
+    "/proc/" + name for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
+) | {"/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"}
+
+# config-linux.md, "Default Devices".
+_DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/tty", 5, 0),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+)
+# config-linux.md, "Dev symbolic links", and the two that every runtime adds.
+_DEV_SYMLINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+_DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
+
+
+def add_root(draft: Draft, config: Config, rootfs: Rootfs) -> None:
+    """The root tree, detached on the host, attached as the first thing in the new mount namespace."""
+    propagation = _root_propagation(config)
+    slot = draft.slot()
+    where = "root.path"
+    if rootfs.mount is None:
+        flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+        draft.prepare.append(Op("open_tree", where, slot=slot, path=rootfs.path, flags=flags))
+    else:
+        _add_root_file_system(draft, slot, rootfs, where)
+    if not propagation & m.MS_SHARED:
+        kind = m.MS_PRIVATE if propagation & (m.MS_PRIVATE | m.MS_UNBINDABLE) else m.MS_SLAVE
+        draft.prepare.append(
+            Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=kind, recursive=1, userns=NONE)
+        )
+    # The parent of the root must not be shared, or pivot_root(2) refuses: under a shared root it alone becomes
+    # private. An unbindable root can become so only when everything is in its place.
+    where = "linux.rootfsPropagation"
+    flags = m.MS_PRIVATE if propagation & m.MS_UNBINDABLE else propagation
+    draft.inside.append(Op("root_propagation", where, flags=flags | m.MS_REC))
+    if propagation & m.MS_SHARED:
+        draft.inside.append(Op("root_propagation", where, flags=m.MS_PRIVATE))
+    draft.inside.append(Op("root_attach", "root.path", slot=slot))
+
+
+def _root_propagation(config: Config) -> int:
+    word = config.linux.rootfs_propagation
+    return _PROPAGATION[word] if word else m.MS_SLAVE | m.MS_REC
+
+
+def _add_root_file_system(draft: Draft, slot: int, rootfs: Rootfs, where: str) -> None:
+    assert rootfs.mount is not None
+    kind, source, words = rootfs.mount
+    options = m.parse_options(words, where)
+    if options.bind:
+        flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if options.recursive else 0)
+        draft.prepare.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
+        if options.attr_set or options.attr_clr:
+            draft.prepare.append(_attributes(slot, options, where))
+        return
+    draft.prepare.append(
+        Op(
+            "new_mount",
+            where,
+            slot=slot,
+            fstype=kind,
+            source=source or kind,
+            options=_fs_options(options),
+            attr=options.attr_set,
+            cwd="",
+        )
+    )
+
+
+def _fs_options(options: MountOptions) -> tuple[str, ...]:
+    """Options for fsconfig, one each. Text longer than 255 bytes does not pass it, so overlay's lowerdir is
+    given directory by directory (`lowerdir+`, Linux 6.5)."""
+    words: list[str] = list(options.sb_options)
+    for word in options.data:
+        key, _, value = word.partition("=")
+        if key == "lowerdir" and len(value) > 250:
+            words += ["lowerdir+=" + directory for directory in m.split_lowerdir(value)]
+        else:
+            words.append(word)
+    return tuple(words)
+
+
+def _attributes(slot: int, options: MountOptions, where: str) -> Op:
+    return Op(
+        "mount_attr",
+        where,
+        slot=slot,
+        set=options.attr_set,
+        clear=options.attr_clr,
+        propagation=0,
+        recursive=0,
+        userns=NONE,
+    )
+
+
+def add_mounts(draft: Draft, config: Config, host: Host, wishes: Wishes) -> None:
+    """`mounts`, in their order. A read-only /dev becomes so only in `add_finish`, for devices come first."""
+    shared_root = bool(_root_propagation(config) & m.MS_SHARED)
+    for index, entry in enumerate(config.mounts):
+        where = f"mounts[{index}]"
+        options = m.parse_options(entry.options, where + ".options")
+        target = clean(entry.destination)
+        if target == "/":
+            raise InvalidArgument(
+                "mount destination",
+                entry.destination,
+                where=where + ".destination",
+                detail="the root itself cannot be mounted over; use root.path",
+            )
+        kind = "bind" if options.bind else entry.type or ""
+        _check_in_proc(target, kind, where)
+        if kind == "bind":
+            _add_bind(draft, config, entry, options, target, where, shared_root=shared_root)
+        elif kind == "cgroup":
+            _add_cgroup(draft, config, host, wishes, options, target, where)
+        elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
+            raise Unimplemented(
+                "mount",
+                "cgroup2",
+                where=where + ".type",
+                detail=f"this machine runs cgroups in {host.cgroup_mode} mode",
+                hint='use "cgroup"',
+            )
+        else:
+            _add_file_system(draft, entry, options, kind, target, where)
+        for flags in options.propagation:
+            draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
+
+
+def clean(path: str) -> str:
+    """An absolute path without `.`, `..` and doubled slashes, as it would be inside the root."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _check_in_proc(target: str, kind: str, where: str) -> None:
+    if target.startswith("/proc/") and target not in _ALLOWED_IN_PROC:
+        raise InvalidArgument(
+            "mount destination",
+            target,
+            where=where + ".destination",
+            detail=f'"{target}" cannot be mounted because it is inside /proc',
+            hint="to hide a path use linux.maskedPaths",
+        )
+    if target == "/proc" and kind not in ("proc", "bind"):
+        raise InvalidArgument(
+            "mount destination", target, where=where + ".type", detail=f"only a procfs may be mounted there, not {kind}"
+        )
+
+
+def _target_flags(options: MountOptions, target: str) -> int:
+    flags = TARGET_COPY_UP if options.tmpcopyup else 0
+    if options.dest_nofollow:
+        flags |= TARGET_NOFOLLOW
+    if target in ("/proc", "/sys"):
+        flags |= TARGET_MUST_BE_DIRECTORY
+    return flags
+
+
+def _add_bind(
+    draft: Draft,
+    config: Config,
+    entry: Mount,
+    options: MountOptions,
+    target: str,
+    where: str,
+    *,
+    shared_root: bool,
+) -> None:
+    slot = draft.slot()
+    if not entry.source:
+        raise InvalidArgument("bind mount", target, where=where + ".source", detail="it has no source")
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
+    if options.recursive:
+        flags |= _AT_RECURSIVE
+    if options.src_nofollow:
+        flags |= m.AT_SYMLINK_NOFOLLOW
+    prepare = draft.prepare
+    prepare.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
+    # A clone is a peer of its original; under a root that is a slave (the default) so must it be.
+    if not shared_root:
+        prepare.append(
+            Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=m.MS_SLAVE, recursive=1, userns=NONE)
+        )
+    userns = _idmap_slot(draft, config, entry, options, where)
+    if options.attr_set or options.attr_clr or userns != NONE:
+        prepare.append(
+            Op(
+                "mount_attr",
+                where + ".options",
+                slot=slot,
+                set=options.attr_set,
+                clear=options.attr_clr,
+                propagation=0,
+                recursive=int(userns != NONE and options.idmap_recursive),
+                userns=userns,
+            )
+        )
+    if options.rec_attr_set or options.rec_attr_clr:
+        prepare.append(
+            Op(
+                "mount_attr",
+                where + ".options",
+                slot=slot,
+                set=options.rec_attr_set,
+                clear=options.rec_attr_clr,
+                propagation=0,
+                recursive=1,
+                userns=NONE,
+            )
+        )
+    draft.inside.append(Op("attach", where, slot=slot, target=target, flags=_target_flags(options, target)))
+
+
+def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOptions, where: str) -> int:
+    uids, gids = entry.uid_mappings, entry.gid_mappings
+    if options.idmap and not uids:
+        uids, gids = config.linux.uid_mappings, config.linux.gid_mappings
+        if not uids and not options.idmap_uids:
+            raise InvalidArgument(
+                "mount option",
+                "idmap",
+                where=where + ".options",
+                detail="no uidMappings, neither in the mount nor in linux",
+            )
+    if not uids and not options.idmap_uids:
+        return NONE
+    slot = draft.slot()
+    draft.prepare.append(
+        Op(
+            "idmap_userns",
+            where + ".uidMappings",
+            slot=slot,
+            uid_map=_option_map(options.idmap_uids, config.linux.uid_mappings, where) or id_map(uids),
+            gid_map=_option_map(options.idmap_gids, config.linux.gid_mappings, where) or id_map(gids),
+        )
+    )
+    return slot
+
+
+def _option_map(text: str, container: tuple[LinuxIDMapping, ...], where: str) -> str:
+    return m.resolve_idmap(text, container, where + ".options")
+
+
+def id_map(mappings: tuple[LinuxIDMapping, ...]) -> str:
+    """The text of /proc/PID/uid_map: one `inside outside length` a line (user_namespaces(7))."""
+    return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
+
+
+def _add_file_system(draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str) -> None:
+    if not kind:
+        raise InvalidArgument(
+            "mount", target, where=where + ".type", detail="neither a type nor a bind option is given"
+        )
+    attr = options.attr_set
+    words = _fs_options(options)
+    if target == "/dev":
+        # Devices are made in it first.
+        attr &= ~m.MOUNT_ATTR_RDONLY
+        words = tuple(word for word in words if word != "ro")
+    draft.inside.append(
+        Op(
+            "mount",
+            where,
+            fstype=kind,
+            source=entry.source or kind,
+            options=words,
+            attr=attr,
+            target=target,
+            flags=_target_flags(options, target),
+        )
+    )
+    if options.rec_attr_set or options.rec_attr_clr:
+        draft.inside.append(
+            Op(
+                "remount",
+                where + ".options",
+                target=target,
+                set=options.rec_attr_set,
+                clear=options.rec_attr_clr,
+                recursive=1,
+                options=(),
+            )
+        )
+
+
+def _add_cgroup(
+    draft: Draft,
+    config: Config,
+    host: Host,
+    wishes: Wishes,
+    options: MountOptions,
+    target: str,
+    where: str,
+) -> None:
+    """`type: cgroup`: on v2 the one hierarchy; on v1 a tmpfs with a directory for each, as runc lays it out."""
+    private = any(ns.type == "cgroup" for ns in config.linux.namespaces)
+    if host.cgroup_mode == "v2":
+        if private:
+            draft.inside.append(
+                Op(
+                    "mount",
+                    where,
+                    fstype="cgroup2",
+                    source="cgroup",
+                    options=(),
+                    attr=options.attr_set,
+                    target=target,
+                    flags=TARGET_MUST_BE_DIRECTORY,
+                )
+            )
+        elif path := wishes.cgroup_paths.get(""):
+            _bind_cgroup(draft, path, target, options.attr_set, where)
+        return
+    # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
+    attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY
+    draft.inside.append(
+        Op("mount", where, fstype="tmpfs", source="tmpfs", options=("mode=755",), attr=attr, target=target, flags=0)
+    )
+    for mount_point, controllers in host.cgroup_mounts:
+        name = mount_point.rsplit("/", 1)[1]
+        child = f"{target}/{name}"
+        if private:
+            draft.inside.append(
+                Op(
+                    "mount",
+                    where,
+                    fstype="cgroup",
+                    source="cgroup",
+                    options=tuple(controllers.split(",")),
+                    attr=options.attr_set,
+                    target=child,
+                    flags=0,
+                )
+            )
+        elif path := _controller_path(wishes.cgroup_paths, controllers):
+            _bind_cgroup(draft, path, child, options.attr_set, where)
+        for controller in controllers.split(","):
+            if controller != name and "=" not in controller:
+                draft.inside.append(Op("symlink", where, target=name, path=f"{target}/{controller}"))
+    if options.attr_set & m.MOUNT_ATTR_RDONLY:
+        draft.inside.append(
+            Op("remount", where, target=target, set=m.MOUNT_ATTR_RDONLY, clear=0, recursive=0, options=())
+        )
+
+
+def _controller_path(paths: dict[str, str], controllers: str) -> str:
+    for controller in controllers.split(","):
+        if controller in paths:
+            return paths[controller]
+    return ""
+
+
+def _bind_cgroup(draft: Draft, path: str, target: str, attr: int, where: str) -> None:
+    slot = draft.slot()
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
+    draft.prepare.append(Op("open_tree", where, slot=slot, path=path, flags=flags))
+    if attr:
+        draft.prepare.append(
+            Op("mount_attr", where, slot=slot, set=attr, clear=0, propagation=0, recursive=0, userns=NONE)
+        )
+    draft.inside.append(Op("attach", where, slot=slot, target=target, flags=0))
+
+
+def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
+    """Devices of the spec and the default ones; binds of the host's nodes where mknod(2) cannot be (user
+    namespaces). Nothing is touched when the whole of /dev is a bind from the host."""
+    if _dev_is_bind(config):
+        return
+    given = {clean(device.path) for device in config.linux.devices}
+    for index, device in enumerate(config.linux.devices):
+        _add_device(draft, device, f"linux.devices[{index}]", mapped=mapped)
+    for path, major, minor in _DEFAULT_DEVICES:
+        if path not in given:
+            if mapped:
+                _bind_device(draft, path, path, "")
+            else:
+                _mknod(draft, path, 0o020666, major, minor, 0, 0, "")
+    for target, path in _DEV_SYMLINKS:
+        draft.inside.append(Op("symlink", "", target=target, path=path))
+
+
+def _dev_is_bind(config: Config) -> bool:
+    for entry in config.mounts:
+        if clean(entry.destination) == "/dev" and (
+            entry.type == "bind" or "bind" in entry.options or "rbind" in entry.options
+        ):
+            return True
+    return False
+
+
+def _add_device(draft: Draft, device: LinuxDevice, where: str, *, mapped: bool) -> None:
+    path = clean(device.path)
+    kind = _DEVICE_TYPES.get(device.type)
+    if kind is None:
+        raise InvalidArgument(
+            "device type",
+            device.type,
+            where=where + ".type",
+            detail="allowed are c, u, b, p",
+            hint=closest(device.type, tuple(_DEVICE_TYPES)),
+        )
+    if mapped and kind != 0o010000:
+        _bind_device(draft, path, path, where)
+        return
+    mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+    _mknod(draft, path, mode, device.major or 0, device.minor or 0, device.uid or 0, device.gid or 0, where)
+
+
+def _mknod(draft: Draft, path: str, mode: int, major: int, minor: int, uid: int, gid: int, where: str) -> None:
+    # makedev(3) of Linux: 12 bits of major and 20 of minor, interleaved.
+    rdev = (minor & 0xFF) | ((major & 0xFFF) << 8) | ((minor & ~0xFF) << 12) | ((major & ~0xFFF) << 32)
+    draft.inside.append(Op("mknod", where, path=path, mode=mode, rdev=rdev, uid=uid, gid=gid))
+
+
+def _bind_device(draft: Draft, source: str, target: str, where: str) -> None:
+    slot = draft.slot()
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
+    draft.prepare.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
+    draft.inside.append(Op("attach", where, slot=slot, target=target, flags=0))
+
+
+def add_finish(draft: Draft, config: Config) -> None:
+    """After the root has been entered: what had to stay writable until now becomes read-only."""
+    for index, entry in enumerate(config.mounts):
+        if clean(entry.destination) == "/dev" and "ro" in entry.options and not _dev_is_bind(config):
+            draft.inside.append(
+                Op(
+                    "remount",
+                    f"mounts[{index}].options",
+                    target="/dev",
+                    set=m.MOUNT_ATTR_RDONLY,
+                    clear=0,
+                    recursive=0,
+                    options=(),
+                )
+            )
+    if config.root is not None and config.root.readonly:
+        draft.inside.append(Op("root_readonly", "root.readonly"))
+    if config.linux.rootfs_propagation in ("unbindable", "runbindable"):
+        flags = _PROPAGATION[config.linux.rootfs_propagation]
+        draft.inside.append(Op("propagation", "linux.rootfsPropagation", target="/", flags=flags))
+
+
+def add_hidden(draft: Draft, config: Config) -> None:
+    """readonlyPaths, then maskedPaths."""
+    for index, path in enumerate(config.linux.readonly_paths):
+        draft.inside.append(Op("readonly", f"linux.readonlyPaths[{index}]", path=path))
+    if not config.linux.masked_paths:
+        return
+    slot = draft.slot()
+    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
+    draft.prepare.append(Op("open_tree", "linux.maskedPaths", slot=slot, path="/dev/null", flags=flags))
+    seen = set()
+    for index, path in enumerate(config.linux.masked_paths):
+        if path in seen:
+            continue
+        seen.add(path)
+        draft.inside.append(Op("mask", f"linux.maskedPaths[{index}]", path=path, slot=slot))
