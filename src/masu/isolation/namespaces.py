@@ -1,0 +1,313 @@
+"""The engine's containers in Linux namespaces: `runtime` makes them, masu-launch stays beside each as its monitor.
+
+    <run root>/<id>/     the runtime's own directory (state.json, lock …) and the monitor's socket, attach.sock
+    <exit path>          one JSON line, written by the monitor when the container has ended
+
+Everything here can be done by one process and continued by another; nothing is kept in memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import MasuError
+from masu.isolation import attach
+from masu.linux import cgroups, fds
+from masu.plan.host import Rootfs
+from masu.plan.ops import (
+    MONITOR_OPEN_STDIN,
+    MONITOR_STDIN_ONCE,
+    MONITOR_TERMINAL,
+    NONE,
+    OOM_MEMORY_EVENTS,
+    OOM_NONE,
+    Op,
+)
+from masu.runtime import bundle as bundles
+from masu.runtime import create, delete, execute
+from masu.runtime.container import Container
+from masu.spec import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from masu.spec.runtime import Process
+
+_MAX_EXIT_BYTES = 4096
+
+
+class Stdio:
+    """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log."""
+
+    __slots__ = ("log_max_bytes", "log_max_files", "log_path", "open_stdin", "stdin_once", "terminal")
+
+    def __init__(
+        self,
+        *,
+        terminal: bool = False,
+        open_stdin: bool = False,
+        stdin_once: bool = False,
+        log_path: str = "",
+        log_max_bytes: int = 0,
+        log_max_files: int = 1,
+    ) -> None:
+        self.terminal = terminal
+        self.open_stdin = open_stdin
+        self.stdin_once = stdin_once
+        self.log_path = log_path
+        self.log_max_bytes = log_max_bytes
+        self.log_max_files = log_max_files
+
+
+class Exit:
+    """How a process ended: `status` as a shell shows it, `oom` when the kernel killed for memory, RFC 3339 time."""
+
+    __slots__ = ("exited_at", "oom", "reason", "signal", "status")
+
+    def __init__(
+        self, status: int, *, signal: int = 0, oom: bool = False, exited_at: str = "", reason: str = ""
+    ) -> None:
+        self.status = status
+        self.signal = signal
+        self.oom = oom
+        self.exited_at = exited_at
+        self.reason = reason
+
+
+class Request:
+    """What is to be run. `config` is a complete config.json; `exit_command` is what the monitor runs after the end
+    when nobody who was attached promised to clean up; `on_ready` runs before the program may (attach there)."""
+
+    __slots__ = (
+        "config",
+        "exit_command",
+        "exit_path",
+        "gate",
+        "id",
+        "init",
+        "on_ready",
+        "rootfs",
+        "seccomp_cache",
+        "stdio",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        config: dict[str, object],
+        rootfs: Rootfs,
+        stdio: Stdio,
+        exit_path: str,
+        exit_command: tuple[str, ...] = (),
+        gate: bool = False,
+        init: bool = False,
+        on_ready: Callable[[Container], None] | None = None,
+        seccomp_cache: str = "",
+    ) -> None:
+        self.id = id
+        self.config = config
+        self.rootfs = rootfs
+        self.stdio = stdio
+        self.exit_path = exit_path
+        self.exit_command = exit_command
+        self.gate = gate
+        self.init = init
+        self.on_ready = on_ready
+        self.seccomp_cache = seccomp_cache
+
+
+def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
+    """Makes and starts a container (with `gate` it waits for `runtime.start`); the container and warnings.
+
+    Returns when the program runs. Raises what kept it from running; then nothing of it is left.
+    """
+    text = jsontext.dumps(request.config).encode()
+    warnings: list[str] = []
+    bundle = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+    plumbing = _Plumbing()
+    try:
+        options = create.Options(
+            gate=request.gate,
+            init=request.init,
+            monitor=lambda container: plumbing.monitor(container, request),
+            on_ready=request.on_ready,
+            rootfs=request.rootfs,
+            seccomp_cache=request.seccomp_cache,
+            stdio=(plumbing.null, plumbing.null, plumbing.null),
+        )
+        created = create.create(run_root, request.id, bundle, options)
+    finally:
+        plumbing.close()
+    try:
+        if not request.gate:
+            created.launched.wait_running()
+    except BaseException as error:
+        created.launched.reap()
+        try:
+            delete.delete(created.container, force=True)
+        except MasuError as failure:
+            if isinstance(error, MasuError):
+                error.cleanup.append(failure)
+        raise
+    created.launched.close()
+    return created.container, created.warnings
+
+
+def start_exec(
+    container: Container,
+    process: Process,
+    stdio: Stdio,
+    *,
+    directory: str,
+    seccomp_cache: str = "",
+    on_ready: Callable[[], None] | None = None,
+) -> list[str]:
+    """One more process in a running container, with a monitor of its own; its socket and exit file are in
+    `directory`. Returns warnings when the program runs."""
+    plumbing = _Plumbing()
+    warnings: list[str] = []
+    try:
+        listener = plumbing.listen(directory + "/attach.sock")
+        op = _monitor_op(stdio, listener=listener, exit_path=directory + "/exit", pid_path=directory + "/pid")
+        options = execute.ExecOptions(
+            monitor=op,
+            monitor_fds=(listener,),
+            on_ready=on_ready,
+            seccomp_cache=seccomp_cache,
+            stdio=(plumbing.null, plumbing.null, plumbing.null),
+        )
+        execute.execute(container, process, options, warnings).close()
+    finally:
+        plumbing.close()
+    return warnings
+
+
+def socket_path(container: Container) -> str:
+    """Where the container's monitor listens."""
+    return container.directory + "/attach.sock"
+
+
+def read_exit(path: str) -> Exit | None:
+    """What the monitor wrote at the end, None when it has not (yet)."""
+    try:
+        data = jsontext.loads(fds.read_bounded(path, _MAX_EXIT_BYTES), name=path)
+    except FileNotFoundError:
+        return None
+    assert isinstance(data, dict)
+    return Exit(
+        data["status"],
+        signal=data["signal"],
+        oom=data["oom"],
+        exited_at=data["exited_at"],
+        reason=data.get("reason", ""),
+    )
+
+
+def write_lost(path: str, exited_at: str) -> Exit:
+    """Records the end of a container whose monitor was killed: status 255, reason "monitor lost"."""
+    lost = Exit(255, exited_at=exited_at, reason="monitor lost")
+    record = {"status": 255, "signal": 0, "oom": False, "exited_at": exited_at, "reason": lost.reason}
+    fds.atomic_write(path, jsontext.dumps(record).encode() + b"\n", 0o600)
+    return lost
+
+
+class _Plumbing:
+    """The fds a monitor inherits; all are closed here once masu-launch has its own."""
+
+    def __init__(self) -> None:
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._open = [self.null]
+        self.fds: tuple[int, ...] = ()
+
+    def listen(self, path: str) -> int:
+        fd = attach.listen(path).detach()
+        self._open.append(fd)
+        self.fds += (fd,)
+        return fd
+
+    def monitor(self, container: Container, request: Request) -> tuple[Op, tuple[int, ...]]:
+        listener = self.listen(socket_path(container))
+        paths = container.facts.cgroup_paths
+        oom_fd = _open_oom_counter(container.cgroup) if paths else NONE
+        if oom_fd != NONE:
+            self._open.append(oom_fd)
+            self.fds += (oom_fd,)
+        op = _monitor_op(
+            request.stdio,
+            listener=listener,
+            exit_path=request.exit_path,
+            pid_path=container.directory + "/pid",
+            oom_fd=oom_fd,
+            kill_path=_kill_file(container.cgroup),
+            cgroups=tuple(paths.values()),
+            exit_command=request.exit_command,
+        )
+        return op, self.fds
+
+    def close(self) -> None:
+        for fd in self._open:
+            os.close(fd)
+        self._open = []
+
+
+def _monitor_op(
+    stdio: Stdio,
+    *,
+    listener: int,
+    exit_path: str,
+    pid_path: str,
+    oom_fd: int = NONE,
+    kill_path: str = "",
+    cgroups: tuple[str, ...] = (),
+    exit_command: tuple[str, ...] = (),
+) -> Op:
+    flags = MONITOR_TERMINAL if stdio.terminal else 0
+    flags |= MONITOR_OPEN_STDIN if stdio.open_stdin else 0
+    flags |= MONITOR_STDIN_ONCE if stdio.stdin_once else 0
+    return Op(
+        "monitor",
+        flags=flags,
+        log_path=stdio.log_path,
+        log_max_bytes=stdio.log_max_bytes,
+        log_max_files=stdio.log_max_files,
+        listen_fd=listener,
+        exit_path=exit_path,
+        pid_path=pid_path,
+        stdin_fd=NONE,
+        stdout_fd=NONE,
+        stderr_fd=NONE,
+        oom_fd=oom_fd,
+        oom_kind=OOM_NONE if oom_fd == NONE else OOM_MEMORY_EVENTS,
+        kill_path=kill_path,
+        cgroups=cgroups,
+        exit_command=exit_command,
+        leave=_ways_out(),
+    )
+
+
+def _open_oom_counter(cgroup: cgroups.Cgroup) -> int:
+    """The file whose line `oom_kill N` tells how many processes died for memory; both versions have it."""
+    path = cgroup.path("memory")
+    if path is None:
+        return NONE
+    name = "memory.events" if cgroup.mode == "v2" else "memory.oom_control"
+    try:
+        return os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return NONE
+
+
+def _kill_file(cgroup: cgroups.Cgroup) -> str:
+    path = f"{cgroup.path()}/cgroup.kill"
+    return path if cgroup.path() and os.path.exists(path) else ""
+
+
+def _ways_out() -> tuple[str, ...]:
+    """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller."""
+    layout = cgroups.detect()
+    roots = [layout.unified.path] if layout.unified is not None else []
+    if "name=systemd" in layout.mounts:
+        roots.append(layout.mounts["name=systemd"].path)
+    return tuple(root + "/cgroup.procs" for root in roots)

@@ -1,0 +1,79 @@
+"""A bundle: a directory with config.json and the root file system it names (bundle.md)."""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import InvalidArgument, NotFound
+from masu.linux import fds
+from masu.spec import jsontext
+from masu.spec import runtime as spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import Config
+
+_MAX_CONFIG_BYTES = 16 << 20
+
+
+class Bundle:
+    """A read bundle: absolute `path`, the `text` of config.json, the `config`, what was accepted with a warning."""
+
+    __slots__ = ("config", "path", "text", "warnings")
+
+    def __init__(self, path: str, text: bytes, config: Config, warnings: list[str]) -> None:
+        self.path = path
+        self.text = text
+        self.config = config
+        self.warnings = warnings
+
+    @property
+    def rootfs(self) -> str:
+        """The absolute path of the root file system, symlinks resolved."""
+        root = self.config.root
+        if root is None or not root.path:
+            raise InvalidArgument("config.json", where="root.path", detail="it is required on Linux")
+        return os.path.realpath(os.path.join(self.path, root.path))
+
+
+def read(path: str) -> Bundle:
+    """Raises NotFound without a config.json, InvalidArgument with the JSON path of what is wrong in it."""
+    path = os.path.realpath(path)
+    file = path + "/config.json"
+    try:
+        text = fds.read_bounded(file, _MAX_CONFIG_BYTES)
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            raise NotFound("bundle", path, detail=f"chdir {path}: no such file or directory") from None
+        raise NotFound(
+            "bundle",
+            path,
+            detail="JSON specification file config.json not found",
+            hint="make one with `masu-oci spec`, or name the directory with --bundle",
+        ) from None
+    return parse(path, text)
+
+
+def parse(path: str, text: bytes) -> Bundle:
+    """The bundle of an absolute `path` whose config.json has been read."""
+    warnings: list[str] = []
+    bundle = Bundle(path, text, parse_config(text, warnings), warnings)
+    rootfs = bundle.rootfs
+    if not os.path.isdir(rootfs):
+        raise NotFound(
+            "rootfs",
+            rootfs,
+            where="root.path",
+            detail="no such directory",
+            hint="unpack an image there: e.g. docker export $(docker create busybox) | tar -C rootfs -xf -",
+        )
+    return bundle
+
+
+def parse_config(text: bytes, warnings: list[str]) -> Config:
+    """A config.json that Linux can run."""
+    config = spec.parse_config(jsontext.loads(text, name="config.json"), warnings)
+    spec.require_linux(config)
+    if os.geteuid() != 0:
+        spec.check_rootless(config)
+    return config

@@ -1,0 +1,282 @@
+"""A container as the runtime keeps it: a directory of its own, 0700, under --root.
+
+    <root>/<id>/
+      state.json    the facts below; written twice: at the beginning of `create` and when the process is ready
+      config.json   the configuration as it was given, for exec and for poststop hooks
+      exec.fifo     there until `start`; its reader is the container's first process
+      start.err     what kept the program from running after `start`
+      lock          flock of whoever changes the container
+
+Nothing here says whether the container runs: that is asked of the kernel, by pid and start time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
+from masu.linux import fds, pidfd, procfs
+from masu.linux.cgroups import Cgroup
+from masu.runtime import lifecycle
+from masu.spec import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import Config
+
+STATE_VERSION = 1
+_MAX_ID = 1024
+_MAX_STATE_BYTES = 1 << 20
+
+
+class Facts:
+    """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates."""
+
+    __slots__ = (
+        "annotations",
+        "bundle",
+        "cgroup_paths",
+        "created",
+        "creator",
+        "id",
+        "oci_version",
+        "owner_uid",
+        "pid",
+        "rootfs",
+        "start_time",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        bundle: str,
+        rootfs: str,
+        created: str,
+        oci_version: str,
+        annotations: dict[str, str],
+        owner_uid: int,
+        creator: tuple[int, int],
+        pid: int = 0,
+        start_time: int = 0,
+        cgroup_paths: dict[str, str] | None = None,
+    ) -> None:
+        self.id = id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.created = created
+        self.oci_version = oci_version
+        self.annotations = annotations
+        self.owner_uid = owner_uid
+        self.creator = creator
+        self.pid = pid
+        self.start_time = start_time
+        self.cgroup_paths = cgroup_paths or {}
+
+    def to_json(self) -> dict[str, object]:
+        facts: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
+        facts["creator"] = list(self.creator)
+        return {"version": STATE_VERSION, **facts}
+
+    @classmethod
+    def from_json(cls, data: object, path: str) -> Facts:
+        if not isinstance(data, dict) or data.get("version") != STATE_VERSION:
+            version = data.get("version") if isinstance(data, dict) else None
+            raise DataLoss("state", path, detail=f"version {version}, this masu-oci knows {STATE_VERSION}")
+        try:
+            pid, start = data["creator"]
+            return cls(**{**{name: data[name] for name in cls.__slots__}, "creator": (pid, start)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataLoss("state", path, detail=str(error)) from error
+
+
+class Container:
+    """A container's directory and facts. `open` one that exists, `make` a new one."""
+
+    __slots__ = ("directory", "facts")
+
+    def __init__(self, directory: str, facts: Facts) -> None:
+        self.directory = directory
+        self.facts = facts
+
+    @property
+    def id(self) -> str:
+        return self.facts.id
+
+    @property
+    def fifo(self) -> str:
+        return self.directory + "/exec.fifo"
+
+    @property
+    def error_file(self) -> str:
+        return self.directory + "/start.err"
+
+    @property
+    def cgroup(self) -> Cgroup:
+        return Cgroup(self.facts.cgroup_paths)
+
+    @classmethod
+    def open(cls, root: str, id: str) -> Container:
+        """Raises NotFound, InvalidArgument (the id), DataLoss (a state file that cannot be read)."""
+        check_id(id)
+        directory = f"{root}/{id}"
+        path = directory + "/state.json"
+        try:
+            text = fds.read_bounded(path, _MAX_STATE_BYTES)
+        except FileNotFoundError:
+            raise NotFound("container", id, detail="container does not exist", where=root) from None
+        return cls(directory, Facts.from_json(jsontext.loads(text, name=path), path))
+
+    @classmethod
+    def make(cls, root: str, facts: Facts) -> Container:
+        """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
+        check_id(facts.id)
+        os.makedirs(root, 0o700, exist_ok=True)
+        directory = f"{root}/{facts.id}"
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            if not _is_abandoned(directory):
+                raise AlreadyExists(
+                    "container",
+                    facts.id,
+                    detail="container with given ID already exists",
+                    hint="delete it first, or choose another id",
+                ) from None
+            os.mkdir(directory, 0o700)
+        container = cls(directory, facts)
+        container.save()
+        return container
+
+    def save(self) -> None:
+        data = jsontext.dumps(self.facts.to_json()).encode()
+        fds.atomic_write(self.directory + "/state.json", data, 0o600, sync=False)
+
+    def config(self) -> Config:
+        """The configuration it was created with."""
+        from masu.spec import runtime as spec
+
+        path = self.directory + "/config.json"
+        return spec.parse_config(jsontext.loads(fds.read_bounded(path, 16 << 20), name=path), [])
+
+    def lock(self) -> fds.Lock:
+        """Exclusive among those who change this container. Raises NotFound when it was deleted meanwhile."""
+        try:
+            return fds.Lock(self.directory + "/lock")
+        except FileNotFoundError:
+            raise NotFound("container", self.id, detail="container does not exist") from None
+
+    def open_pidfd(self) -> int | None:
+        """A pidfd of the first process, or None when it is gone."""
+        return pidfd.open_checked(self.facts.pid, self.facts.start_time) if self.facts.pid else None
+
+    def is_alive(self) -> bool:
+        return self.facts.pid != 0 and procfs.is_alive(self.facts.pid, self.facts.start_time)
+
+    def status(self) -> str:
+        if not self.facts.pid:
+            return lifecycle.CREATING if procfs.is_alive(*self.facts.creator) else lifecycle.STOPPED
+        if not self.is_alive():
+            return lifecycle.STOPPED
+        if self.facts.cgroup_paths and self.cgroup.frozen():
+            return lifecycle.PAUSED
+        return lifecycle.CREATED if self._is_waiting() else lifecycle.RUNNING
+
+    def _is_waiting(self) -> bool:
+        # The file alone does not tell: whoever released it may have been killed before the unlink. Its reader does.
+        try:
+            os.close(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+    def state(self, status: str | None = None, pid: int | None = None) -> dict[str, object]:
+        """The state of runtime.md ("State"), as hooks get it."""
+        status = status or self.status()
+        return {
+            "ociVersion": self.facts.oci_version,
+            "id": self.id,
+            "status": status,
+            "pid": (self.facts.pid if pid is None else pid) if status != lifecycle.STOPPED else 0,
+            "bundle": self.facts.bundle,
+            **({"annotations": self.facts.annotations} if self.facts.annotations else {}),
+        }
+
+    def require(self, verb: str) -> str:
+        status = self.status()
+        lifecycle.require(verb, status, self.id)
+        return status
+
+    def remove_directory(self) -> None:
+        remove_directory(self.directory)
+
+
+def check_id(id: str) -> None:
+    """Letters, digits and `_+-.`, not `.` or `..`, at most 1,024 (runc's rule). Raises InvalidArgument."""
+    allowed = "allowed are letters, digits, _ + - . and at most 1024 of them"
+    if (
+        not id
+        or id in (".", "..")
+        or len(id) > _MAX_ID
+        or not all(c.isascii() and (c.isalnum() or c in "_+-.") for c in id)
+    ):
+        raise InvalidArgument(
+            "container ID", repr(id) if id else '""', detail="invalid container ID format: " + allowed
+        )
+
+
+def remove_directory(directory: str) -> None:
+    """Removes a container's directory: state.json last, so that an interrupted removal can be seen and repeated."""
+    try:
+        names = sorted(os.listdir(directory), key=lambda name: name == "state.json")
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            pass
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+
+
+def _is_abandoned(directory: str) -> bool:
+    """A directory that a killed `create` left behind; cleans it up. Its processes went away by themselves."""
+    root, _, id = directory.rpartition("/")
+    try:
+        container = Container.open(root, id)
+    except NotFound:
+        # Killed between mkdir and the first write, or in the last step of a removal; or somebody is there now.
+        try:
+            lock = fds.Lock(directory + "/lock", wait=False)
+        except (Unavailable, FileNotFoundError):
+            return False
+        with lock:
+            if os.path.exists(directory + "/state.json"):
+                return False
+            remove_directory(directory)
+        return True
+    if container.facts.pid or procfs.is_alive(*container.facts.creator):
+        return False
+    if container.facts.cgroup_paths:
+        container.cgroup.kill()
+        container.cgroup.delete()
+    container.remove_directory()
+    return True
+
+
+def listing(root: str) -> list[Container]:
+    """Every container under `root`, by id; a root that does not exist has none. Torn or vanished ones are left out."""
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        try:
+            found.append(Container.open(root, name))
+        except (NotFound, DataLoss, InvalidArgument, NotADirectoryError):
+            continue
+    return found

@@ -1,0 +1,316 @@
+"""`create`: from a bundle to a process that waits for `start`.
+
+    read and check config.json       nothing has been touched yet
+    state directory, state.json      from here a killed create is found and cleaned by the next one
+    cgroups made and limited
+    plan built, masu-launch run      namespaces, mounts, hooks; the process reports ready
+    state.json with the pid, pid file
+    GO                               the process waits at the FIFO (or runs, for `run` without one)
+
+Each step registers how to undo it; whatever fails, all of it is undone in reverse, and both errors are told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import KernelError, MasuError
+from masu.linux import fds, idmap, passwd, procfs
+from masu.linux.cgroups import Cgroup
+from masu.plan import build as plan_build
+from masu.plan.host import Host, Rootfs, Seccomp, Wishes
+from masu.plan.mounts import id_map
+from masu.runtime import facts as machine
+from masu.runtime import handover, hooks, lifecycle
+from masu.runtime.bundle import Bundle
+from masu.runtime.container import Container, Facts
+from masu.runtime.launch import INHERIT, Answers, Launched, launch
+from masu.spec import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from masu.plan.ops import Op
+    from masu.spec.runtime import Config, LinuxSeccomp
+
+
+class Options:
+    """What the caller of `create` chooses; see runc's flags of the same names.
+
+    `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
+    replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
+    container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
+    carried out, `on_ready` is called before the program may run.
+    """
+
+    __slots__ = (
+        "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
+        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        console_fd: int | None = None,
+        gate: bool = True,
+        init: bool = False,
+        monitor: Callable[[Container], tuple[Op, tuple[int, ...]]] | None = None,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
+        on_plan: Callable[[list[Op]], None] | None = None,
+        on_ready: Callable[[Container], None] | None = None,
+        pid_file: str = "",
+        pidfd_socket: str = "",
+        preserve_fds: int = 0,
+        rootfs: Rootfs | None = None,
+        seccomp_cache: str = "",
+        stdio: tuple[int, int, int] = INHERIT,
+    ) -> None:
+        self.console_fd = console_fd
+        self.gate = gate
+        self.init = init
+        self.monitor = monitor
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
+        self.on_plan = on_plan
+        self.on_ready = on_ready
+        self.pid_file = pid_file
+        self.pidfd_socket = pidfd_socket
+        self.preserve_fds = preserve_fds
+        self.rootfs = rootfs
+        self.seccomp_cache = seccomp_cache
+        self.stdio = stdio
+
+
+class Created:
+    """A container whose process is ready, its launch (the caller closes it), and what was only warned of."""
+
+    __slots__ = ("container", "launched", "warnings")
+
+    def __init__(self, container: Container, launched: Launched, warnings: list[str]) -> None:
+        self.container = container
+        self.launched = launched
+        self.warnings = warnings
+
+
+def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
+    """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
+    config = bundle.config
+    warnings = bundle.warnings
+    rootfs = options.rootfs or Rootfs(bundle.rootfs)
+    container = Container.make(
+        root,
+        Facts(
+            id=id,
+            bundle=bundle.path,
+            rootfs=rootfs.path,
+            created=now(),
+            oci_version=config.oci_version,
+            annotations=dict(config.annotations),
+            owner_uid=os.geteuid(),
+            creator=(os.getpid(), procfs.start_time(os.getpid())),
+        ),
+    )
+    undo = _Undo()
+    undo.add(container.remove_directory)
+    try:
+        with container.lock():
+            _write(container.directory + "/config.json", bundle.text)
+            host = machine.gather()
+            cgroup = _make_cgroup(container, config, host, undo, warnings)
+            monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
+            wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            ops = plan_build.build(config, rootfs, host, wishes, warnings)
+            answers = _Birth(container, config, options, warnings)
+            keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
+            if options.console_fd is not None:
+                keep = (*keep, options.console_fd)
+            if options.on_plan is not None:
+                options.on_plan(ops)
+            launched = launch(ops, answers, keep=keep, stdio=options.stdio)
+    except BaseException as error:
+        undo.run(error)
+        raise
+    return Created(container, launched, warnings)
+
+
+def now() -> str:
+    """UTC, RFC 3339 with nanoseconds."""
+    import time
+
+    ns = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ns // 1_000_000_000)) + f".{ns % 1_000_000_000:09d}Z"
+
+
+class _Undo:
+    """How to undo what was done, last first."""
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], object]] = []
+
+    def add(self, step: Callable[[], object]) -> None:
+        self._steps.append(step)
+
+    def run(self, error: BaseException) -> None:
+        for step in reversed(self._steps):
+            try:
+                step()
+            except (MasuError, OSError) as failure:
+                if isinstance(error, MasuError):
+                    error.cleanup.append(failure)
+
+
+class _Birth(Answers):
+    """The host's part while the container is born."""
+
+    def __init__(self, container: Container, config: Config, options: Options, warnings: list[str]) -> None:
+        self.container = container
+        self.config = config
+        self.options = options
+        self.warnings = warnings
+        self.listener_fd = -1
+
+    def sync(self, name: str, pid: int) -> bytes:
+        config = self.config
+        if name == plan_build.SYNC_MAP:
+            linux = config.linux
+            idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
+            return b""
+        if name == plan_build.SYNC_NETWORK:
+            from masu.linux import netdevice
+
+            netdevice.move_all(config.linux.net_devices, pid, where="linux.netDevices")
+            return b""
+        if name == plan_build.SYNC_RUNTIME_HOOKS:
+            return self._run_hooks(pid)
+        return super().sync(name, pid)
+
+    def _run_hooks(self, pid: int) -> bytes:
+        state = self.container.state(lifecycle.CREATING, pid)
+        if self.config.hooks is not None:
+            # prestart first: it is the older of the two names for the same moment (config.md, "Prestart").
+            hooks.run_all(self.config.hooks.prestart, "prestart", state)
+            hooks.run_all(self.config.hooks.create_runtime, "createRuntime", state)
+        # The payload is what the container's own hooks find on stdin.
+        return jsontext.dumps(state).encode()
+
+    def ready(self, pid: int, pidfd: int) -> bytes:
+        container, options = self.container, self.options
+        container.facts.pid = pid
+        container.facts.start_time = procfs.start_time(pid)
+        container.save()
+        if options.pid_file:
+            write_pid_file(options.pid_file, pid)
+        if options.pidfd_socket:
+            handover.send_pidfd(options.pidfd_socket, pidfd)
+        if self.listener_fd >= 0:
+            assert self.config.linux.seccomp is not None
+            handover.send_listener(self.config.linux.seccomp, container.state(lifecycle.CREATING), self.listener_fd)
+            os.close(self.listener_fd)
+        if options.on_ready is not None:
+            options.on_ready(container)
+        return b""
+
+    def listener(self, fd: int) -> None:
+        self.listener_fd = fd
+
+    def warning(self, op: Op, text: str) -> None:
+        self.warnings.append(f"{op.where or op.name}: {text}")
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid as text, atomically, as callers that poll for the file expect."""
+    try:
+        fds.atomic_write(path, str(pid).encode(), 0o644, sync=False)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
+
+
+def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
+    cgroup = Cgroup.create(
+        config.linux.cgroups_path,
+        container.id,
+        where="linux.cgroupsPath",
+        resources=config.linux.resources,
+        rootless=host.uid != 0 or not host.in_initial_userns,
+    )
+    undo.add(cgroup.delete)
+    undo.add(cgroup.kill)
+    container.facts.cgroup_paths = cgroup.paths()
+    # Known from now on, so that a killed create can be cleaned up by whoever comes next.
+    container.save()
+    cgroup.apply(config.linux.resources, where="linux.resources", warnings=warnings)
+    return cgroup
+
+
+def _wishes(
+    container: Container,
+    config: Config,
+    cgroup: Cgroup,
+    options: Options,
+    rootfs: Rootfs,
+    host: Host,
+    monitor: Op | None,
+    warnings: list[str],
+) -> Wishes:
+    assert config.process is not None
+    fifo = error_file = ""
+    if options.gate:
+        fifo, error_file = container.fifo, container.error_file
+        os.mkfifo(fifo, 0o600)
+        os.close(os.open(error_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    joins, cgroup_dir = ways_in(cgroup, mapped=plan_build.Spaces(config, host).mapped)
+    return Wishes(
+        cgroup_paths=cgroup.paths(),
+        join_files=joins,
+        cgroup_dir=cgroup_dir,
+        seccomp=compile_seccomp(config.linux.seccomp, options.seccomp_cache, warnings),
+        home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
+        fifo=fifo,
+        error_file=error_file,
+        console_fd=options.console_fd,
+        preserve_fds=options.preserve_fds,
+        no_pivot=options.no_pivot,
+        keyring="" if options.no_new_keyring else "_ses." + container.id,
+        init=options.init,
+        monitor=monitor,
+    )
+
+
+def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
+    """(files to write "0" to, directory to be cloned into). A mapped root has no right to be cloned into the host's
+    cgroup, so it goes there before it is mapped."""
+    directory = "" if mapped else cgroup.path() or ""
+    return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
+
+
+def compile_seccomp(section: LinuxSeccomp | None, cache: str, warnings: list[str]) -> Seccomp | None:
+    """The filter of linux.seccomp, from the cache when it was compiled before."""
+    if section is None:
+        return None
+    from masu.linux import seccomp
+
+    compiled = seccomp.compile(section, cache_dir=cache or None)
+    warnings += compiled.warnings
+    return Seccomp(compiled.program, compiled.flags, notify=compiled.notify)
+
+
+def home_of(rootfs: str, uid: int) -> str:
+    """HOME as the image's own passwd has it, "/" when it says nothing (runc does the same)."""
+    try:
+        fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return "/"
+    try:
+        return passwd.home(fd, uid) or "/"
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

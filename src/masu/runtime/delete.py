@@ -1,0 +1,68 @@
+"""`delete`: what is left of a container goes away: processes, cgroups, its directory; then the poststop hooks."""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import DataLoss, MasuError
+from masu.linux import pidfd
+from masu.runtime import hooks, lifecycle
+from masu.runtime.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import Hook
+
+_KILL_DEADLINE_S = 10.0
+
+
+def delete(container: Container, *, force: bool = False) -> list[str]:
+    """Removes a stopped or created container, with `force` any; returns warnings of poststop hooks.
+
+    Raises FailedPrecondition for one that runs; KernelError when a process does not die or a cgroup stays busy.
+    """
+    with container.lock():
+        status = container.status()
+        if not force:
+            lifecycle.require("delete", status, container.id)
+        if status != lifecycle.STOPPED:
+            _end(container)
+        poststop = _poststop_hooks(container)
+        if container.facts.cgroup_paths:
+            cgroup = container.cgroup
+            # Processes that outlived the first one: without a PID namespace of their own nobody killed them.
+            cgroup.kill()
+            cgroup.delete()
+        state = container.state(lifecycle.STOPPED)
+        container.remove_directory()
+    return hooks.run_all_warning(poststop, "poststop", state)
+
+
+def _end(container: Container) -> None:
+    fd = container.open_pidfd()
+    if fd is None:
+        return
+    try:
+        pidfd.send_signal(fd, 9)
+        if container.facts.cgroup_paths:
+            container.cgroup.thaw()
+        if not pidfd.wait_exited(fd, _KILL_DEADLINE_S):
+            raise DataLoss(
+                "container",
+                container.id,
+                detail="its first process does not die of SIGKILL",
+                hint=f"it hangs in the kernel; see /proc/{container.facts.pid}/stack",
+            )
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _poststop_hooks(container: Container) -> tuple[Hook, ...]:
+    try:
+        config = container.config()
+    except (MasuError, OSError):
+        # A torn configuration must not keep the rest from being removed.
+        return ()
+    return config.hooks.poststop if config.hooks is not None else ()

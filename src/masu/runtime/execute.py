@@ -1,0 +1,133 @@
+"""`exec`: one more process in a container that is there."""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import FailedPrecondition
+from masu.linux import namespaces
+from masu.plan import build as plan_build
+from masu.plan.host import Wishes
+from masu.runtime import facts as machine
+from masu.runtime import lifecycle
+from masu.runtime.container import Container
+from masu.runtime.create import compile_seccomp, home_of, ways_in, write_pid_file
+from masu.runtime.launch import INHERIT, Answers, Launched, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from masu.plan.ops import Op
+    from masu.spec.runtime import Process
+
+
+class ExecOptions:
+    """`cgroups` are places below the container's own, as of runc's --cgroup; the rest as in `create.Options`."""
+
+    __slots__ = (
+        "cgroups", "console_fd", "ignore_paused", "monitor", "monitor_fds", "no_new_keyring",
+        "on_plan",
+        "on_ready", "pid_file", "preserve_fds",
+        "seccomp_cache", "stdio",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        cgroups: tuple[str, ...] = (),
+        console_fd: int | None = None,
+        ignore_paused: bool = False,
+        monitor: Op | None = None,
+        monitor_fds: tuple[int, ...] = (),
+        no_new_keyring: bool = False,
+        on_plan: Callable[[list[Op]], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
+        pid_file: str = "",
+        preserve_fds: int = 0,
+        seccomp_cache: str = "",
+        stdio: tuple[int, int, int] = INHERIT,
+    ) -> None:
+        self.cgroups = cgroups
+        self.console_fd = console_fd
+        self.ignore_paused = ignore_paused
+        self.monitor = monitor
+        self.monitor_fds = monitor_fds
+        self.no_new_keyring = no_new_keyring
+        self.on_plan = on_plan
+        self.on_ready = on_ready
+        self.pid_file = pid_file
+        self.preserve_fds = preserve_fds
+        self.seccomp_cache = seccomp_cache
+        self.stdio = stdio
+
+
+def execute(container: Container, process: Process, options: ExecOptions, warnings: list[str]) -> Launched:
+    """Starts `process` in the container; returns when its program runs. The caller closes what is returned.
+
+    Raises FailedPrecondition when the container has stopped or is paused, and what keeps the program from running.
+    """
+    status = container.status()
+    if not (status == lifecycle.PAUSED and options.ignore_paused):
+        lifecycle.require("exec", status, container.id)
+    target = container.open_pidfd()
+    if target is None:
+        raise FailedPrecondition(
+            "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
+        )
+    try:
+        config = container.config()
+        join = namespaces.differing(container.facts.pid)
+        whole = container.cgroup
+        cgroup = whole.sub(options.cgroups) if options.cgroups else whole.for_exec(container.facts.pid)
+        mapped = bool(join & namespaces.FLAGS["user"])
+        joins, cgroup_dir = ways_in(cgroup, mapped=mapped)
+        wishes = Wishes(
+            join_files=joins,
+            cgroup_dir=cgroup_dir,
+            seccomp=compile_seccomp(config.linux.seccomp, options.seccomp_cache, warnings),
+            home=home_of(f"/proc/{container.facts.pid}/root", process.user.uid),
+            console_fd=options.console_fd,
+            preserve_fds=options.preserve_fds,
+            keyring="" if options.no_new_keyring else "_ses." + container.id,
+            monitor=options.monitor,
+        )
+        ops = plan_build.build_exec(
+            process,
+            machine.gather(),
+            wishes,
+            pidfd=target,
+            join=join,
+            mapped=mapped,
+            warnings=warnings,
+        )
+        keep = (target, *options.monitor_fds, *range(3, 3 + options.preserve_fds))
+        if options.console_fd is not None:
+            keep = (*keep, options.console_fd)
+        if options.on_plan is not None:
+            options.on_plan(ops)
+        launched = launch(ops, _Birth(options, warnings), keep=keep, stdio=options.stdio)
+    finally:
+        os.close(target)
+    try:
+        launched.wait_running()
+    except BaseException:
+        launched.reap()
+        raise
+    return launched
+
+
+class _Birth(Answers):
+    def __init__(self, options: ExecOptions, warnings: list[str]) -> None:
+        self.options = options
+        self.warnings = warnings
+
+    def ready(self, pid: int, pidfd: int) -> bytes:
+        if self.options.pid_file:
+            write_pid_file(self.options.pid_file, pid)
+        if self.options.on_ready is not None:
+            self.options.on_ready()
+        return b""
+
+    def warning(self, op: Op, text: str) -> None:
+        self.warnings.append(f"{op.where or op.name}: {text}")

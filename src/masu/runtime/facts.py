@@ -1,0 +1,31 @@
+"""The machine as the plan's builder wants to know it."""
+
+from __future__ import annotations
+
+import os
+
+from masu.linux import capabilities, cgroups, namespaces
+from masu.plan.host import Host
+
+
+def gather() -> Host:
+    """Looks at this process and this machine; some ten system calls."""
+    layout = cgroups.detect()
+    sets = capabilities.current()
+    return Host(
+        uid=os.geteuid(),
+        capabilities=sets.effective,
+        bounding=sets.bounding,
+        last_cap=capabilities.last_cap(),
+        in_initial_userns=namespaces.in_initial_user_namespace(),
+        cgroup_mode=layout.mode,
+        cgroup_mounts=_v1_mounts(layout),
+    )
+
+
+def _v1_mounts(layout: cgroups.Layout) -> tuple[tuple[str, str], ...]:
+    """(mount point, "cpu,cpuacct") for each v1 hierarchy: controllers that share a mount are one entry."""
+    together: dict[str, list[str]] = {}
+    for controller, mount in layout.mounts.items():
+        together.setdefault(mount.path, []).append(controller)
+    return tuple((path, ",".join(controllers)) for path, controllers in together.items())

@@ -1,0 +1,151 @@
+"""From "operation 17, EINVAL" to a sentence: which line of config.json, which call, what the user can do.
+
+runc's wording stays where its callers match on it (`exec: "x": executable file not found in $PATH`); ours is around it.
+"""
+
+from __future__ import annotations
+
+import errno as e
+import os
+
+from masu.errors import FailedPrecondition, KernelError, MasuError, Unavailable
+from masu.plan.ops import Op
+
+# (operation, errno) -> hint. The detail that masu-launch sends names the component of the path or the kernel's log.
+_HINTS: dict[tuple[str, int], str] = {
+    ("open_tree", e.ENOENT): "the source does not exist on the host; create it first",
+    ("open_tree", e.EACCES): "the source cannot be reached by this user",
+    ("attach", e.ENOTDIR): "a directory is mounted onto a file, or a file onto a directory; check both ends",
+    ("attach", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
+    ("mount", e.ENODEV): "this kernel does not know the file system type",
+    ("mount", e.EINVAL): "an option that this file system does not know",
+    ("mount", e.EPERM): "in a user namespace some file systems need the matching namespace to be new as well",
+    ("mount", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
+    ("mount_attr", e.EINVAL): "the file system may not support this attribute or idmapped mounts",
+    ("setns", e.EPERM): "joining this namespace needs CAP_SYS_ADMIN in its owner's user namespace",
+    ("setns", e.EINVAL): "the path is a namespace of another kind than its type says",
+    ("open", e.ENOENT): "nothing is there; was the namespace removed?",
+    ("unshare", e.ENOSPC): "limit of namespaces reached: see /proc/sys/user/max_*_namespaces",
+    ("unshare", e.EPERM): "user namespaces may be switched off here: sysctl kernel.unprivileged_userns_clone",
+    ("clone", e.ENOSPC): "limit of namespaces reached: see /proc/sys/user/max_*_namespaces",
+    ("clone", e.EPERM): "making these namespaces needs CAP_SYS_ADMIN; run as root, or with a user namespace",
+    ("clone", e.EAGAIN): "limit of processes reached: pids cgroup or RLIMIT_NPROC",
+    ("clone", e.ENOMEM): "the cgroup's memory limit may be too low to start anything",
+    ("rlimit", e.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE, which this process lacks",
+    ("write", e.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE, which this process lacks",
+    ("proc_write", e.ENOENT): "this kernel, or this namespace, has no such setting",
+    ("proc_write", e.EPERM): "the setting is not the namespace's own; it cannot be changed in a container",
+    ("proc_write", e.EACCES): "the setting is read-only in this namespace",
+    ("proc_write", e.EINVAL): "the kernel refuses the value",
+    ("pivot_root", e.EINVAL): "when the host's root is an initramfs use --no-pivot",
+    ("console", e.ENOENT): "a terminal needs a devpts mount at /dev/pts",
+    ("chdir", e.ENOENT): "the directory does not exist in the container",
+    ("chdir", e.EACCES): "the user may not enter this directory",
+    ("mknod", e.EPERM): "making devices needs CAP_MKNOD and the permission of the devices cgroup",
+    ("seccomp", e.EINVAL): "the filter or one of its flags is not known to this kernel",
+    ("setuser", e.EINVAL): "the id is not mapped in the container's user namespace",
+    ("setuser", e.EPERM): "setgroups may be denied in this user namespace",
+    ("hostname", e.EPERM): "setting the host name needs a new uts namespace",
+    ("scheduler", e.EPERM): "this scheduling policy needs CAP_SYS_NICE, which this process lacks",
+    ("ioprio", e.EPERM): "this I/O class needs CAP_SYS_NICE, which this process lacks",
+    ("caps", e.EPERM): "a capability is wanted that this process does not have itself",
+    ("exec", e.ENOEXEC): "the file is neither a program for this machine nor a script with a #! line",
+    ("exec", e.EACCES): "the file is not executable, or its file system is mounted noexec",
+}
+
+_SYSCALLS: dict[str, str] = {
+    "attach": "move_mount", "mount_attr": "mount_setattr", "new_mount": "fsopen", "clone": "clone3",
+    "proc_write": "write /proc", "hostname": "sethostname", "domainname": "setdomainname", "mask": "mask path",
+    "readonly": "read-only path", "setuser": "setresuid", "caps": "capset", "rlimit": "setrlimit",
+    "scheduler": "sched_setattr", "ioprio": "ioprio_set", "root_attach": "move_mount", "mknod": "mknodat",
+    "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl", "bounding": "prctl",
+    "root_propagation": "mount", "propagation": "mount", "root_readonly": "mount_setattr",
+}  # fmt: skip
+
+
+class ProgramError(FailedPrecondition):
+    """The program itself cannot be run; the sentence is runc's, which says the errno in its own words."""
+
+    def message(self) -> str:
+        return f"{self.what}: {self.detail}" if self.detail else self.what
+
+
+# Which field names the object the operation is about.
+_OBJECTS = ("target", "path", "name", "uid_map", "flags")
+
+
+def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
+    """The error that the failure of operation `index` means to the user."""
+    if index >= len(ops):
+        return KernelError("masu-launch", errno=errno, detail=detail or f"operation {index}, which was not in the plan")
+    op = ops[index]
+    if op.name in ("find_program", "exec"):
+        return _explain_program(op, errno, detail)
+    if op.name == "hook":
+        kind = op.where.partition(".")[2].partition("[")[0]
+        number = op.where.rpartition("[")[2].rstrip("]")
+        return Unavailable(
+            f"error running {kind} hook #{number}", str(op.fields["path"]), errno, detail=detail, where=op.where
+        )
+    obj = next((op.fields[name] for name in _OBJECTS if isinstance(op.fields.get(name), str)), "")
+    hint = _HINTS.get((op.name, errno), "")
+    return KernelError(_SYSCALLS.get(op.name, op.name), obj, errno, detail=detail, where=op.where, hint=hint)
+
+
+def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
+    if op.name == "exec":
+        return _explain_exec(op, errno, detail)
+    program = str(op.fields["program"])
+    what = f'exec: "{program}"' if program.isprintable() else f"exec: {program!r}"
+    if errno == e.ENOENT:
+        if "/" in program:
+            return ProgramError(
+                what,
+                errno=errno,
+                detail=f"stat {program}: no such file or directory" + (f": {detail}" if detail else ""),
+                where=op.where,
+                hint="the path is looked up inside the container",
+            )
+        return ProgramError(
+            what,
+            errno=errno,
+            detail="executable file not found in $PATH",
+            where=op.where,
+            hint="PATH is " + str(op.fields["path"] or "not set"),
+        )
+    if errno in (e.EACCES, e.EISDIR):
+        return ProgramError(
+            what,
+            errno=errno,
+            detail=detail or "permission denied",
+            where=op.where,
+            hint="is it a file, executable for this user, on a file system without noexec?",
+        )
+    return ProgramError(what, errno=errno, detail=detail, where=op.where)
+
+
+def _explain_exec(op: Op, errno: int, detail: str) -> MasuError:
+    arguments = op.fields["args"]
+    assert isinstance(arguments, tuple)
+    what = f"exec {arguments[0]}" if arguments[0].isprintable() else f"exec {arguments[0]!r}"
+    said = {e.ENOENT: "no such file or directory", e.EACCES: "permission denied", e.ENOEXEC: "exec format error"}
+    text = f"{what}: {said.get(errno, os.strerror(errno))}"
+    hint = _HINTS.get(("exec", errno), "")
+    return ProgramError(text, errno=errno, detail=detail, where=op.where, hint=hint)
+
+
+def unexpected_end(pid: int) -> MasuError:
+    """The socket was closed before `ready`: the process died, most often killed for memory."""
+    return Unavailable(
+        "container's first process",
+        pid or "",
+        detail="it died before it was ready",
+        hint="killed by the kernel? a memory limit below 1 MB is too low; see dmesg",
+    )
+
+
+def exit_status(error: BaseException) -> int:
+    """127 for a program that is not there, 126 for one that cannot be run, else 0 (the caller's own choice)."""
+    if isinstance(error, ProgramError):
+        return 127 if error.errno == e.ENOENT else 126
+    return 0

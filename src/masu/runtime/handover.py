@@ -1,0 +1,52 @@
+"""Fds that leave for somebody's unix socket: a pidfd, a seccomp listener with the state beside it."""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+
+from masu.errors import KernelError
+from masu.spec import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import LinuxSeccomp
+
+
+def connect(path: str, where: str) -> socket:
+    """A stream connection to the socket at `path`. Raises KernelError with the place that named it."""
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        hint = "a unix socket's path holds at most 107 bytes" if len(path.encode()) > 107 else "is somebody listening?"
+        raise KernelError("connect", path, error.errno or 0, where=where, hint=hint) from error
+    return sock
+
+
+def send(path: str, where: str, payload: bytes, fd: int) -> None:
+    """Connects, sends `payload` with `fd` beside it, hangs up."""
+    sock = connect(path, where)
+    try:
+        sock.sendmsg([payload], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))])
+    except OSError as error:
+        raise KernelError("sendmsg", path, error.errno or 0, where=where) from error
+    finally:
+        sock.close()
+
+
+def send_pidfd(path: str, pidfd: int) -> None:
+    """As runc's --pidfd-socket: one message, the word "pidfd" with the fd."""
+    send(path, "--pidfd-socket", b"pidfd", pidfd)
+
+
+def send_listener(seccomp: LinuxSeccomp, state: dict[str, object], fd: int) -> None:
+    """The container process state of config-linux.md ("The Container Process State") with the listener's fd."""
+    document = {
+        "ociVersion": state["ociVersion"],
+        "fds": ["seccompFd"],
+        "pid": state["pid"],
+        "metadata": seccomp.listener_metadata or "",
+        "state": state,
+    }
+    send(seccomp.listener_path or "", "linux.seccomp.listenerPath", jsontext.dumps(document).encode(), fd)

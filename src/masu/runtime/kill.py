@@ -1,0 +1,47 @@
+"""`kill`: a signal to the first process, or to all of them."""
+
+from __future__ import annotations
+
+import os
+
+from masu.errors import FailedPrecondition, KernelError
+from masu.linux import pidfd
+from masu.runtime import lifecycle
+from masu.runtime.container import Container
+
+_SIGKILL = 9
+
+
+def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
+    """Sends `signal` through a pidfd, so that a reused pid is never hit.
+
+    `everyone` signals each process of the cgroup. SIGKILL does so too where the container has no PID namespace of its
+    own, since nothing else would end the rest; a frozen container is thawed for it, or the signal would wait.
+    Raises FailedPrecondition when nothing runs.
+    """
+    status = container.status()
+    shares_pids = signal == _SIGKILL and not _has_pid_namespace(container)
+    if everyone or shares_pids:
+        if container.facts.cgroup_paths and container.cgroup.pids():
+            container.cgroup.kill(signal)
+            return
+        if everyone:
+            return
+    lifecycle.require("kill", status, container.id)
+    fd = container.open_pidfd()
+    if fd is None:
+        raise FailedPrecondition("container not running", detail=f"container {container.id} has just stopped")
+    try:
+        pidfd.send_signal(fd, signal)
+    except ProcessLookupError:
+        raise FailedPrecondition("container not running", detail=f"container {container.id} has just stopped") from None
+    except OSError as error:
+        raise KernelError("pidfd_send_signal", container.facts.pid, error.errno or 0) from error
+    finally:
+        os.close(fd)
+    if signal == _SIGKILL and status == lifecycle.PAUSED:
+        container.cgroup.thaw()
+
+
+def _has_pid_namespace(container: Container) -> bool:
+    return any(space.type == "pid" and not space.path for space in container.config().linux.namespaces)

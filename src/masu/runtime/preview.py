@@ -1,0 +1,30 @@
+"""The plan that `create` would carry out, without carrying it out."""
+
+from __future__ import annotations
+
+from masu.linux import cgroups
+from masu.plan import build
+from masu.plan.host import Rootfs, Wishes
+from masu.plan.ops import Op
+from masu.runtime import facts
+from masu.runtime.bundle import Bundle
+from masu.runtime.create import compile_seccomp, ways_in
+
+
+def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
+    """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only."""
+    config = bundle.config
+    paths = cgroups.predict(config.linux.cgroups_path, id)
+    predicted = cgroups.Cgroup(paths)
+    host = facts.gather()
+    joins, cgroup_dir = ways_in(predicted, mapped=build.Spaces(config, host).mapped)
+    wishes = Wishes(
+        cgroup_paths=paths,
+        join_files=joins,
+        cgroup_dir=cgroup_dir,
+        seccomp=compile_seccomp(config.linux.seccomp, "", bundle.warnings),
+        fifo="exec.fifo",
+        error_file="start.err",
+        keyring="_ses." + id,
+    )
+    return build.build(config, rootfs or Rootfs(bundle.rootfs), host, wishes, bundle.warnings)
