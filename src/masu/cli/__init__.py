@@ -1,0 +1,1 @@
+"""The programs people type: `masu` (cli/engine) and `masu-oci` (cli/oci)."""

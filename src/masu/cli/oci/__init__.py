@@ -1,0 +1,98 @@
+"""`masu-oci`: an OCI runtime with runc's command line, JSON and exit codes. One file a verb."""
+
+from __future__ import annotations
+
+import os
+
+from masu import __version__
+from masu.cli.oci.later import command
+from masu.cli.oci.log import Log
+from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
+from masu.errors import MasuError, Unimplemented
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_VERBS = {
+    "create": "create a container",
+    "delete": "delete any resources held by the container, often used with a detached container",
+    "exec": "execute a new process inside the container",
+    "kill": "send the specified signal (default: SIGTERM) to the container's init process",
+    "list": "list containers started with the given --root",
+    "pause": "suspend all processes inside the container",
+    "plan": "show what creating the container would ask of the kernel, without doing it",
+    "ps": "display the processes running inside the container",
+    "resume": "resume all processes that have been previously paused",
+    "run": "create and run a container",
+    "spec": "create a new specification file",
+    "start": "execute the user defined process in a created container",
+    "state": "output the state of a container",
+}
+_LATER = {
+    "checkpoint": "checkpoint a running container",
+    "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+    "features": "show the enabled features",
+    "restore": "restore a container from a previous checkpoint",
+    "update": "update container resource constraints",
+}
+
+PROGRAM = Program(
+    "masu-oci",
+    "[global options] command [command options] [arguments...]",
+    "Open Container Initiative runtime",
+    version=f"{__version__}\nspec: 1.3.0",
+    dialect="runc",
+    flags=(
+        Flag("debug", help="enable debug logging"),
+        Flag("log", value="value", help="set the log file to write logs to (default is '/dev/stderr')"),
+        Flag("log-format", value="value", default="text", help="set the log format ('text' or 'json')"),
+        Flag("root", value="value", help="root directory for storage of container state (on tmpfs)"),
+        Flag("criu", value="value", hidden=True, help="obsolete; criu is looked for in PATH"),
+        Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
+        Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
+    ),
+    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
+    + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line; the exit status."""
+    log = Log()
+    try:
+        call = PROGRAM.parse(argv)
+        log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
+        if call.globals.on("systemd-cgroup"):
+            raise Unimplemented("--systemd-cgroup", detail="only the cgroupfs driver is here yet")
+        assert call.command.run is not None
+        return call.command.run(call)
+    except Help as help:
+        os.write(1, help.text.encode())
+        return 0
+    except UsageError as error:
+        log.error(str(error))
+        if error.usage:
+            os.write(2, error.usage.encode() + b"\n")
+        return error.status
+    except MasuError as error:
+        log.error(str(error), error)
+        return 1
+    except OSError as error:
+        log.error(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        return 1
+
+
+def root_of(call: Call) -> str:
+    """--root, by default /run/masu/oci, or the user's own runtime directory."""
+    given = call.globals.maybe("root")
+    if given:
+        return os.path.abspath(given)
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.geteuid() != 0 and runtime:
+        return runtime + "/masu/oci"
+    return "/run/masu/oci"
+
+
+def log_of(call: Call) -> Log:
+    return Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))

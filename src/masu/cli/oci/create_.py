@@ -1,0 +1,125 @@
+"""masu-oci create"""
+
+from __future__ import annotations
+
+import os
+
+from masu.cli.oci import log_of, root_of
+from masu.cli.options import Call, Command, Flag, natural
+from masu.errors import InvalidArgument
+from masu.runtime import bundle as bundles
+from masu.runtime import create, handover
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from masu.plan.ops import Op
+
+BUNDLE = Flag(
+    "bundle",
+    "b",
+    value="value",
+    default=".",
+    help="path to the root of the bundle directory, defaults to the current one",
+)
+CONSOLE_SOCKET = Flag(
+    "console-socket", value="value",
+    help="path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal",
+)  # fmt: skip
+PIDFD_SOCKET = Flag(
+    "pidfd-socket", value="value", help="path to an AF_UNIX socket which will receive a pidfd of the init process"
+)
+PID_FILE = Flag("pid-file", value="value", help="specify the file to write the process id to")
+PRESERVE_FDS = Flag(
+    "preserve-fds", value="value", default=0, convert=natural,
+    help="pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)",
+)  # fmt: skip
+CREATE_FLAGS = (
+    BUNDLE,
+    CONSOLE_SOCKET,
+    PIDFD_SOCKET,
+    PID_FILE,
+    Flag("no-pivot", help="do not use pivot root to jail process inside rootfs"),
+    Flag("no-new-keyring", help="do not create a new session keyring for the container"),
+    PRESERVE_FDS,
+)
+
+
+def run(call: Call) -> int:
+    log = log_of(call)
+    bundle = bundles.read(call.options.text("bundle"))
+    console = connect_console(call, bundle.config.process is not None and bundle.config.process.terminal)
+    created = create.create(root_of(call), call.args[0], bundle, options_of(call, console=console))
+    created.launched.close()
+    for warning in created.warnings:
+        log.warning(warning)
+    return 0
+
+
+def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.Options:
+    options = call.options
+    preserve = options.number("preserve-fds")
+    check_preserved(preserve)
+    return create.Options(
+        console_fd=console,
+        gate=gate,
+        on_plan=plan_teller(call),
+        no_new_keyring=options.on("no-new-keyring"),
+        no_pivot=options.on("no-pivot"),
+        pid_file=options.text("pid-file"),
+        pidfd_socket=options.text("pidfd-socket"),
+        preserve_fds=preserve,
+        seccomp_cache=seccomp_cache(root_of(call)),
+    )
+
+
+def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
+    """With --debug: each operation of the plan as a line of the log, and the command that shows it again."""
+    if not call.globals.on("debug"):
+        return None
+    log = log_of(call)
+
+    def tell(ops: list[Op]) -> None:
+        from masu.plan import describe
+
+        for line in describe.to_text(ops).splitlines():
+            log.debug(line)
+
+    return tell
+
+
+def seccomp_cache(root: str) -> str:
+    """Compiled filters live beside the containers' directory, not among them."""
+    return root.rstrip("/") + "-cache/seccomp"
+
+
+def check_preserved(count: int) -> None:
+    """Raises InvalidArgument when one of the fds to pass on is not open."""
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise InvalidArgument("--preserve-fds", count, detail=f"file descriptor {fd} is not open") from None
+
+
+def connect_console(call: Call, terminal: bool, *, detached: bool = True) -> int | None:
+    """The connected console socket. Terminal and socket must go together, as runc asks."""
+    path = call.options.maybe("console-socket")
+    if detached and terminal and not path:
+        raise InvalidArgument(
+            "terminal", detail="cannot allocate tty if runc will detach without setting console socket",
+            where="process.terminal", hint="give --console-socket, or set terminal to false",
+        )  # fmt: skip
+    if path and not (detached and terminal):
+        raise InvalidArgument(
+            "--console-socket", path, detail="cannot use console socket if runc will not detach or allocate tty"
+        )
+    if not path:
+        return None
+    return handover.connect(path, "--console-socket").detach()
+
+
+COMMAND = Command(
+    "create", "[command options] <container-id>", "create a container", flags=CREATE_FLAGS, arity=(1, 1), run=run
+)

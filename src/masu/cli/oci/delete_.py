@@ -1,0 +1,33 @@
+"""masu-oci delete"""
+
+from __future__ import annotations
+
+from masu.cli.oci import log_of, root_of
+from masu.cli.options import Call, Command, Flag
+from masu.errors import NotFound
+from masu.runtime.container import Container
+from masu.runtime.delete import delete
+
+
+def run(call: Call) -> int:
+    force = call.options.on("force")
+    try:
+        container = Container.open(root_of(call), call.args[0])
+    except NotFound:
+        # As runc: what is not there any more need not be removed by force.
+        if force:
+            return 0
+        raise
+    for warning in delete(container, force=force):
+        log_of(call).warning(warning)
+    return 0
+
+
+COMMAND = Command(
+    "delete",
+    "[command options] <container-id>",
+    "delete any resources held by the container, often used with a detached container",
+    flags=(Flag("force", "f", help="forcibly deletes the container if it is still running (uses SIGKILL)"),),
+    arity=(1, 1),
+    run=run,
+)

@@ -1,0 +1,171 @@
+"""masu-oci exec"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
+
+from masu.cli.oci import log_of, root_of
+from masu.cli.oci.create_ import (
+    CONSOLE_SOCKET,
+    PRESERVE_FDS,
+    check_preserved,
+    connect_console,
+    plan_teller,
+    seccomp_cache,
+)
+from masu.cli.oci.foreground import wait
+from masu.cli.options import Call, Command, Flag
+from masu.cli.signals import Signals
+from masu.errors import FailedPrecondition, InvalidArgument, MasuError
+from masu.linux import fds, process
+from masu.runtime.container import Container
+from masu.runtime.execute import ExecOptions, execute
+from masu.spec import jsontext
+from masu.spec import runtime as spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.runtime import Process
+
+# What runc answers when the exec itself fails, so that it differs from what a program may answer (255).
+_EXEC_FAILED = 255
+
+
+def run(call: Call) -> int:
+    log = log_of(call)
+    try:
+        return _run(call)
+    except MasuError as error:
+        log.error(f"exec failed: {error}", error)
+        return _EXEC_FAILED
+
+
+def _run(call: Call) -> int:
+    options, log = call.options, log_of(call)
+    container = Container.open(root_of(call), call.args[0])
+    wanted = process_of(call, container)
+    detached = options.on("detach")
+    console = connect_console(call, wanted.terminal, detached=detached)
+    ours = None
+    if wanted.terminal and not detached:
+        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        console = theirs.detach()
+    preserve = options.number("preserve-fds")
+    check_preserved(preserve)
+    signals = None if detached else Signals()
+    if not detached and not options.on("no-subreaper"):
+        process.become_subreaper()
+    warnings: list[str] = []
+    launched = execute(
+        container,
+        wanted,
+        ExecOptions(
+            cgroups=tuple(options.all("cgroup")),
+            console_fd=console,
+            on_plan=plan_teller(call),
+            ignore_paused=options.on("ignore-paused"),
+            pid_file=options.text("pid-file"),
+            preserve_fds=preserve,
+            seccomp_cache=seccomp_cache(root_of(call)),
+        ),
+        warnings,
+    )
+    if console is not None:
+        os.close(console)
+    for warning in warnings:
+        log.warning(warning)
+    if signals is None:
+        launched.close()
+        return 0
+    return wait(launched, signals, ours)
+
+
+def process_of(call: Call, container: Container) -> Process:
+    """--process FILE, or the container's own process with the words of the command line in their places."""
+    options = call.options
+    if path := options.maybe("process"):
+        data = jsontext.loads(fds.read_bounded(path, 1 << 20), name=path)
+        return spec.parse_process(data, "process")
+    if len(call.args) < 2:
+        raise InvalidArgument("command", detail="process args cannot be empty", hint="masu-oci exec ID COMMAND")
+    config = container.config()
+    if config.process is None:
+        raise FailedPrecondition("container", container.id, detail="its config.json has no process to take after")
+    base = config.process.to_json()
+    base["args"] = list(call.args[1:])
+    base["terminal"] = options.on("tty")
+    if cwd := options.maybe("cwd"):
+        base["cwd"] = cwd
+    base["env"] = [*config.process.env, *options.all("env")]
+    if options.on("no-new-privs"):
+        base["noNewPrivileges"] = True
+    if label := options.maybe("process-label"):
+        base["selinuxLabel"] = label
+    if profile := options.maybe("apparmor"):
+        base["apparmorProfile"] = profile
+    _change_user(base, options.maybe("user"), options.all("additional-gids"))
+    _add_capabilities(base, options.all("cap"))
+    return spec.parse_process(base, "process")
+
+
+def _change_user(base: dict[str, object], user: str | None, groups: list[str]) -> None:
+    current = base.get("user")
+    assert isinstance(current, dict)
+    if user is not None:
+        uid, colon, gid = user.partition(":")
+        # Fail closed: a word that is no number must never come out as 0 (CVE-2026-30892).
+        current["uid"] = _id(uid, "--user")
+        if colon:
+            current["gid"] = _id(gid, "--user")
+    if groups:
+        current["additionalGids"] = [
+            *current.get("additionalGids", []),
+            *(_id(gid, "--additional-gids") for gid in groups),
+        ]
+
+
+def _id(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 0xFFFFFFFE:
+        raise InvalidArgument("id", text or '""', where=where, detail="a number from 0 to 4294967294 is wanted")
+    return int(text)
+
+
+def _add_capabilities(base: dict[str, object], names: list[str]) -> None:
+    if not names:
+        return
+    sets = base.setdefault("capabilities", {})
+    assert isinstance(sets, dict)
+    # As runc: not the inheritable set (CVE-2022-29162), and ambient only what is already inheritable.
+    for name in ("bounding", "effective", "permitted"):
+        sets[name] = [*sets.get(name, []), *(item for item in names if item not in sets.get(name, []))]
+
+
+COMMAND = Command(
+    "exec",
+    "[command options] <container-id> <command> [command options]  || -p process.json <container-id>",
+    "execute new process inside the container",
+    flags=(
+        CONSOLE_SOCKET,
+        Flag("pidfd-socket", value="value", help="path to an AF_UNIX socket which will receive the process's pidfd"),
+        Flag("cwd", value="value", help="current working directory in the container"),
+        Flag("env", "e", value="value", repeated=True, help="set environment variables"),
+        Flag("tty", "t", help="allocate a pseudo-TTY"),
+        Flag("user", "u", value="value", help="UID (format: <uid>[:<gid>])"),
+        Flag("additional-gids", "g", value="value", repeated=True, help="additional gids"),
+        Flag("process", "p", value="value", help="path to the process.json"),
+        Flag("detach", "d", help="detach from the container's process"),
+        Flag("pid-file", value="value", help="specify the file to write the process id to"),
+        Flag("process-label", value="value", help="set the asm process label for the process"),
+        Flag("apparmor", value="value", help="set the apparmor profile for the process"),
+        Flag("no-new-privs", help="set the no new privileges value for the process"),
+        Flag("cap", "c", value="value", repeated=True, help="add a capability to the bounding set for the process"),
+        PRESERVE_FDS,
+        Flag("cgroup", value="value", repeated=True, help="run the process in an (existing) sub-cgroup(s)"),
+        Flag("ignore-paused", help="allow exec in a paused container"),
+        Flag("no-subreaper", hidden=True, help="disable the use of the subreaper used to reap reparented processes"),
+    ),
+    arity=(1, None),
+    interspersed=False,
+    run=run,
+)

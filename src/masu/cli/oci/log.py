@@ -1,0 +1,58 @@
+"""The log that callers read: runc's, line by line (containerd and podman parse the JSON form and show `msg`).
+
+    text   time="2026-11-21T06:01:56Z" level=error msg="container does not exist"
+    json   {"level":"error","msg":"container does not exist","time":"2026-11-21T06:01:56Z"}
+
+Our JSON lines carry one key more, `error`, with the error's facts. With a log file the message of an error goes to
+standard error as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from masu.errors import InvalidArgument, MasuError
+from masu.spec import jsontext
+
+
+class Log:
+    __slots__ = ("_debug", "_format", "_path")
+
+    def __init__(self, path: str = "", format: str = "text", *, debug: bool = False) -> None:
+        if format not in ("", "text", "json"):
+            raise InvalidArgument("log format", format, where="--log-format", detail="allowed are text, json")
+        self._path = "" if path == "/dev/stderr" else path
+        self._format = format or "text"
+        self._debug = debug
+
+    def error(self, message: str, error: MasuError | None = None) -> None:
+        self._write("error", message, error)
+        if self._path:
+            os.write(2, message.encode("utf-8", "surrogateescape") + b"\n")
+
+    def warning(self, message: str) -> None:
+        self._write("warning", message, None)
+
+    def debug(self, message: str) -> None:
+        if self._debug:
+            self._write("debug", message, None)
+
+    def _write(self, level: str, message: str, error: MasuError | None) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self._format == "json":
+            record: dict[str, object] = {"level": level, "msg": message, "time": now}
+            if error is not None:
+                record["error"] = error.to_json()
+            line = jsontext.dumps(record)
+        else:
+            line = f"time={jsontext.dumps(now)} level={level} msg={jsontext.dumps(message)}"
+        data = line.encode("utf-8", "surrogateescape") + b"\n"
+        if not self._path:
+            os.write(2, data)
+            return
+        fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)

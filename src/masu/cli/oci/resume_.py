@@ -1,0 +1,20 @@
+"""masu-oci resume"""
+
+from __future__ import annotations
+
+from masu.cli.oci import root_of
+from masu.cli.options import Call, Command
+from masu.runtime.container import Container
+
+
+def run(call: Call) -> int:
+    container = Container.open(root_of(call), call.args[0])
+    with container.lock():
+        container.require("resume")
+        container.cgroup.thaw()
+    return 0
+
+
+COMMAND = Command(
+    "resume", "<container-id>", "resumes all processes that have been previously paused", arity=(1, 1), run=run
+)

@@ -1,0 +1,78 @@
+"""masu-oci run"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
+
+from masu.cli.oci import log_of, root_of
+from masu.cli.oci.create_ import CREATE_FLAGS, connect_console, options_of
+from masu.cli.oci.foreground import wait
+from masu.cli.options import Call, Command, Flag
+from masu.cli.signals import Signals
+from masu.linux import process
+from masu.runtime import bundle as bundles
+from masu.runtime import create, hooks, lifecycle
+from masu.runtime.delete import delete
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.runtime.create import Created
+
+
+def run(call: Call) -> int:
+    log = log_of(call)
+    bundle = bundles.read(call.options.text("bundle"))
+    config = bundle.config
+    detached = call.options.on("detach")
+    terminal = config.process is not None and config.process.terminal
+    console = connect_console(call, terminal, detached=detached)
+    ours = None
+    if terminal and not detached:
+        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        console = theirs.detach()
+    signals = None if detached else Signals()
+    if not detached and not call.options.on("no-subreaper"):
+        process.become_subreaper()
+    created = create.create(root_of(call), call.args[0], bundle, options_of(call, console=console, gate=False))
+    if console is not None:
+        os.close(console)
+    for warning in created.warnings:
+        log.warning(warning)
+    try:
+        _start(created, call)
+        if signals is None:
+            return 0
+        status = wait(created.launched, signals, ours)
+    except BaseException:
+        created.launched.reap()
+        delete(created.container, force=True)
+        raise
+    if not call.options.on("keep"):
+        for warning in delete(created.container, force=True):
+            log.warning(warning)
+    return status
+
+
+def _start(created: Created, call: Call) -> None:
+    created.launched.wait_running()
+    config = created.container.config()
+    if config.hooks is not None and config.hooks.poststart:
+        state = created.container.state(lifecycle.RUNNING)
+        for warning in hooks.run_all_warning(config.hooks.poststart, "poststart", state):
+            log_of(call).warning(warning)
+
+
+COMMAND = Command(
+    "run",
+    "[command options] <container-id>",
+    "create and run a container",
+    flags=(
+        *CREATE_FLAGS,
+        Flag("detach", "d", help="detach from the container's process"),
+        Flag("keep", help="do not delete the container after it exits"),
+        Flag("no-subreaper", help="disable the use of the subreaper used to reap reparented processes"),
+    ),
+    arity=(1, 1),
+    run=run,
+)
