@@ -1,0 +1,95 @@
+"""`benchmarks/run`: see there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import engines
+import runtimes
+import unpacking
+from harness.leftovers import cgroups
+from measure import race, render, table
+
+JOBS = ("start", "lifecycle", "engine", "memory", "unpack")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks/run")
+    parser.add_argument("jobs", nargs="*", metavar="|".join(JOBS), help="which (all)")
+    parser.add_argument("-n", "--rounds", type=int, default=30, help="times each contender does a short job (30)")
+    parser.add_argument("--markdown", action="store_true", help="tables for a README")
+    options = parser.parse_args()
+    unknown = set(options.jobs) - set(JOBS)
+    if unknown:
+        parser.error(f"no such job: {', '.join(sorted(unknown))}")
+    if os.geteuid() != 0:
+        parser.error("needs root: the peers do")
+    jobs = options.jobs or JOBS
+    print(machine(), flush=True)
+    print()
+    # Below /var: an overlay's upper directory cannot lie on the tmpfs that /tmp often is.
+    before = set(cgroups())
+    scratch = Path(tempfile.mkdtemp(prefix="masu-bench-", dir="/var/tmp"))
+
+    def show(text: str) -> None:
+        print(text, flush=True)
+
+    try:
+        if {"start", "lifecycle"} & set(jobs):
+            with runtimes.bundle(scratch) as bundle:
+                for job, title in (("start", "run a container, cold"), ("lifecycle", "create, start, delete")):
+                    if job in jobs:
+                        contenders = getattr(runtimes, job)(scratch / job, bundle)
+                        race(contenders, options.rounds)
+                        show(table(title, contenders, "runc", markdown=options.markdown))
+        if {"engine", "memory"} & set(jobs):
+            with engines.engines(scratch) as found:
+                if "engine" in jobs:
+                    contenders = engines.start(found)
+                    race(contenders, max(3, options.rounds // 2))
+                    title = "run --rm of a local image, no network"
+                    show(table(title, contenders, "ctr (containerd)", markdown=options.markdown))
+                if "memory" in jobs:
+                    rows = [("", "monitor", "PSS a container")]
+                    rows += [(name, what, f"{kb / 1024:.2f} MB") for name, what, kb in engines.monitors(found, 5)]
+                    show(render("memory beside each container", rows, markdown=options.markdown))
+        if "unpack" in jobs:
+            for number, title in enumerate(unpacking.LAYERS):
+                with unpacking.contenders(scratch / f"unpack{number}", title) as contenders:
+                    race(contenders, max(3, options.rounds // 10), warm_up=1)
+                    title = f"unpack a layer of {title}"
+                    show(table(title, contenders, "ctr snapshots unpack", markdown=options.markdown))
+    finally:
+        remove_cgroups(before)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch.exists():
+            print(f"could not be removed: {scratch}", file=sys.stderr)
+    return 0
+
+
+def remove_cgroups(before: set[str]) -> None:
+    """Peers leave empty ones: those that are new and have their names or ours."""
+    ours = ("/bench-", "/masu-bench", "/libpod_parent", "/default", "/docker")
+    for folder in sorted(set(cgroups()) - before, reverse=True):
+        if any(name in folder for name in ours):
+            try:
+                os.rmdir(folder)
+            except OSError as error:
+                print(f"could not be removed: {error}", file=sys.stderr)
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} × {', '.join(names) or platform.machine()}, Linux {platform.release()}, load {load:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The OCI runtimes on one bundle, beside the floor and bubblewrap: `run`, and create -> start -> delete."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import images
+from harness import programs
+from measure import Contender, command, sequence
+
+RUNTIMES = ("masu-oci", "runc", "crun")
+
+
+@contextmanager
+def bundle(folder: Path) -> Iterator[Path]:
+    """A bundle as `runc spec` writes it, with a busybox that runs `true` without a terminal."""
+    place = folder / "bundle"
+    images.copy(images.rootfs("busybox"), place / "rootfs")
+    runtime = shutil.which("runc") or programs.MASU_OCI
+    subprocess.run([runtime, "spec"], cwd=place, check=True)
+    config = json.loads((place / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": ["/bin/true"]}
+    (place / "config.json").write_text(json.dumps(config))
+    # For crun where it needs on_v2_alone: there, without CAP_SYS_RESOURCE, it cannot load a device filter.
+    del config["linux"]["resources"]
+    v2 = folder / "bundle-v2"
+    v2.mkdir()
+    (v2 / "config.json").write_text(json.dumps(config | {"root": {"path": str(place / "rootfs"), "readonly": True}}))
+    yield place
+
+
+def runtime(name: str, folder: Path) -> tuple[list[str], str] | None:
+    """The command with its own state directory, and what the reader should know of it."""
+    if name == "masu-oci":
+        built = Path(programs.ROOT, "src/masu/libexec/masu-launch").exists()
+        return ([programs.MASU_OCI, "--root", str(folder / name)], "") if built else None
+    path = shutil.which(name)
+    note = "cgroup v2 alone, no device rules" if needs_v2(name) else ""
+    return ([path, "--root", str(folder / name)], note) if path else None
+
+
+def needs_v2(name: str) -> bool:
+    """crun refuses a hybrid hierarchy. It gets a mount namespace with cgroup2 alone, which spares it v1's work."""
+    return name == "crun" and Path("/sys/fs/cgroup/unified").exists()
+
+
+def on_v2_alone(work: Callable[[], None]) -> Callable[[], None]:
+    """`work` from a thread that has left for a mount namespace of its own; what it spawns is born there."""
+
+    def leave() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        # unshare(2): CLONE_NEWNS implies CLONE_FS, so the other threads stay where they are. MS_REC | MS_SLAVE.
+        target = b"/sys/fs/cgroup"
+        if libc.unshare(0x00020000) or libc.mount(None, b"/", None, 0x84000, None):
+            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+        if libc.mount(b"cgroup2", target, b"cgroup2", 0, None):
+            raise OSError(ctypes.get_errno(), "mount cgroup2")
+
+    thread = ThreadPoolExecutor(1, initializer=leave)
+    return lambda: thread.submit(work).result()
+
+
+def own(name: str, place: Path) -> Path:
+    return place.with_name("bundle-v2") if needs_v2(name) else place
+
+
+def contender(name: str, note: str, work: Callable[[], None]) -> Contender:
+    return Contender(name, on_v2_alone(work) if needs_v2(name) else work, note=note)
+
+
+def start(folder: Path, place: Path) -> list[Contender]:
+    rootfs = place / "rootfs"
+    floor = programs.compile_static(Path(__file__).with_name("floor.c"))
+    contenders = [Contender("floor", command(floor, rootfs, "/bin/true"), note="bare C, same namespaces and mounts")]
+    contenders += [
+        contender(name, found[1], command(*found[0], "run", "--bundle", own(name, place), f"bench-{name}"))
+        for name in RUNTIMES
+        if (found := runtime(name, folder))
+    ]
+    if bwrap := shutil.which("bwrap"):
+        words = ["--unshare-all", "--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        contenders.append(Contender("bubblewrap", command(bwrap, *words, "/bin/true")))
+    python = str(Path(programs.ROOT, "build/ready").read_text().strip())
+    return [*contenders, Contender("python -SIE -c ''", command(python, "-SIEc", ""), note="the interpreter alone")]
+
+
+def lifecycle(folder: Path, place: Path) -> list[Contender]:
+    contenders = []
+    for name in RUNTIMES:
+        if found := runtime(name, folder):
+            words, note = found
+            steps = (["create", "--bundle", os.fspath(own(name, place))], ["start"], ["delete", "--force"])
+            work = sequence(*(command(*words, *step, f"bench-{name}") for step in steps))
+            contenders.append(contender(name, note, work))
+    return contenders

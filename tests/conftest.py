@@ -1,0 +1,106 @@
+"""Rules for every test: who may run it, what may be skipped, what may be left behind."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import leftovers, programs
+
+SKIPS = Path(__file__).parent / "expected-skips.txt"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """The last word of a run: being the first fixture of the session it is torn down after all others."""
+    if not os.environ.get("MASU_TEST_LEFTOVERS"):
+        yield
+        return
+    before = leftovers.snapshot()
+    yield
+    found = leftovers.left(before, leftovers.snapshot())
+    if found:
+        pytest.fail("the tests left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+class Skips:
+    """In CI a skip must be one that tests/expected-skips.txt names with its reason."""
+
+    def __init__(self) -> None:
+        self.unexpected: list[str] = []
+        self.expected = [
+            (pattern.strip(), reason.strip())
+            for line in SKIPS.read_text().splitlines()
+            if line.strip() and not line.startswith("#")
+            for pattern, _, reason in [line.partition("#")]
+        ]
+
+    def saw(self, nodeid: str, why: object) -> None:
+        text = why[2] if isinstance(why, tuple) else str(why)
+        if not any(fnmatch.fnmatchcase(nodeid, pattern) for pattern, _ in self.expected):
+            self.unexpected.append(f"{nodeid}: {text.removeprefix('Skipped: ')}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.saw(report.nodeid, report.longrepr)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.saw(report.nodeid, report.longrepr)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unexpected and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.unexpected:
+            terminalreporter.section("skips that tests/expected-skips.txt does not name", red=True)
+            for line in self.unexpected:
+                terminalreporter.write_line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI"):
+        config.pluginmanager.register(Skips(), "masu-skips")
+
+
+@pytest.fixture(scope="session")
+def probe() -> Path:
+    """The static program that tests run inside containers: tests/probe/probe.c says what it can tell."""
+    return programs.probe()
+
+
+@pytest.fixture(scope="session")
+def probe_rootfs(probe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with the probe and nothing else but the usual empty directories. Not to be written to."""
+    return make_probe_rootfs(probe, tmp_path_factory.mktemp("probe") / "rootfs")
+
+
+@pytest.fixture
+def own_probe_rootfs(probe: Path, tmp_path: Path) -> Path:
+    """The same for one test alone, which may change it."""
+    return make_probe_rootfs(probe, tmp_path / "rootfs")
+
+
+def make_probe_rootfs(probe: Path, root: Path) -> Path:
+    for folder in ("bin", "dev", "etc", "proc", "sys", "tmp", "root", "home"):
+        (root / folder).mkdir(parents=True)
+    root.chmod(0o755)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/probe\nuser:x:1000:1000::/home:/bin/probe\n")
+    (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")
+    shutil.copy(probe, root / "bin/probe")
+    return root
+
+
