@@ -350,7 +350,7 @@ class FaultyRegistry:
         self.files: dict[str, Reply] = {}
         self.check: Callable[[Handler], Reply | None] = lambda handler: None
         self.lock = threading.Lock()
-        self._faults: list[tuple[str, Fault | BrokenUpload, list[int]]] = []
+        self._faults: list[tuple[str, Fault | BrokenUpload | Refused, list[int]]] = []
 
     def add(self, repository: str, tag: str, one: TestImage) -> None:
         for name in (tag, one.digest):
@@ -360,12 +360,12 @@ class FaultyRegistry:
         for digest, data in one.blobs.items():
             self.blobs[f"{repository}/blobs/{digest}"] = data
 
-    def fault(self, part: str, fault: Fault | BrokenUpload, *, times: int = 1) -> None:
+    def fault(self, part: str, fault: Fault | BrokenUpload | Refused, *, times: int = 1) -> None:
         """The next `times` requests with `part` in their method and path ("PUT /v2/x/manifests/1") get `fault`."""
         with self.lock:
             self._faults.append((part, fault, [times]))
 
-    def take_fault(self, path: str) -> Fault | BrokenUpload | None:
+    def take_fault(self, path: str) -> Fault | BrokenUpload | Refused | None:
         with self.lock:
             for part, fault, left in self._faults:
                 if part in path and left[0] > 0:
@@ -442,7 +442,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             owner.requests.append(Seen(self.command, self.path, dict(self.headers.items())))
         self.length = int(self.headers.get("Content-Length") or 0)
         fault = owner.take_fault(f"{self.command} {self.path}")
-        if isinstance(fault, BrokenUpload):
+        if isinstance(fault, BrokenUpload | Refused):
             fault(self)
             return
         self.body = self.rfile.read(self.length) if self.length else b""
@@ -499,6 +499,17 @@ class BrokenUpload:
         handler.body = handler.rfile.read(self.after)
         handler.owner.answer(handler)
         handler.close_connection = True
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Answer with `code` and leave the registry behind in the dark."""
+
+    code: int
+
+    def __call__(self, handler: Handler) -> None:
+        handler.body = handler.rfile.read(handler.length)
+        handler.send(Reply(self.code, {"Content-Length": "0", "Retry-After": "0"}, b""))
 
 
 class FaultyProxy(FaultyRegistry):
