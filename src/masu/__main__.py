@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
+    try:
+        status = _run()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone (`masu ps | head -1`); Python ignores SIGPIPE, we end as if it did not.
+        status = 128 + 13
+    except KeyboardInterrupt:
+        status = 128 + 2
+    # Nothing of ours waits for the interpreter to take itself apart, and that is a tenth of a short command's time.
+    os._exit(status)
+
+
+def _run() -> int:
+    _fill_standard_fds()
     # -I gives only the standard library. __file__ may be relative to a cwd that will change.
     package = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, os.path.dirname(package))
@@ -26,17 +41,16 @@ def main() -> NoReturn:
         from masu.cli.engine import main as run
     else:
         sys.exit(f'masu: no program "{program}" (masu, masu-oci)')
-    try:
-        status = run(args)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        # The reader of our output has gone (`masu ps | head -1`); Python ignores SIGPIPE, we end as if it did not.
-        status = 128 + 13
-    except KeyboardInterrupt:
-        status = 128 + 2
-    # Nothing of ours waits for the interpreter to take itself apart, and that is a tenth of a short command's time.
-    os._exit(status)
+    return run(args)
+
+
+def _fill_standard_fds() -> None:
+    # Called with `>&-`, the next file to be opened would get that number, and our words would be written into it.
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open("/dev/null", os.O_RDWR)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, open(fd, mode, closefd=False))
 
 
 if __name__ == "__main__":

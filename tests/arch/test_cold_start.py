@@ -1,7 +1,7 @@
 """The modules that short-lived commands load, beside checked-in lists (tests/arch/cold/): a new one must be wanted.
 
-`PYTHONPATH=tests python tests/arch/test_cold_start.py` writes the lists anew; the change is then read in the diff. Modules that the bare
-interpreter loads by itself are not counted, so the lists hold for every Python from 3.11 on.
+`PYTHONPATH=tests python tests/arch/test_cold_start.py` writes the lists anew; the change is then read in the diff.
+Modules that the bare interpreter loads by itself are not counted, so the lists hold for every Python from 3.11 on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Generated files say what their generators say now."""
+"""Generated files say what their generators say now; what is written twice is the same."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
+import masu
 from masu.plan import header
 
 ROOT = Path(__file__).parents[2]
@@ -13,3 +16,9 @@ def test_operations_header() -> None:
     assert (ROOT / "native/launch/ops.h").read_text() == header.render(), (
         "PYTHONPATH=src python -m masu.plan.header > native/launch/ops.h"
     )
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (built,) = re.findall(r"^  version: '(.*)',$", (ROOT / "meson.build").read_text(), re.MULTILINE)
+    assert project["version"] == built == masu.__version__

@@ -74,4 +74,6 @@ def _processes() -> Iterator[str]:
                 command = Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
+            if "multiprocessing.resource_tracker" in command:
+                continue  # multiprocessing's own: lives until its parent, which asks here, has ended
             yield f"{pid} {command.strip() or Path('/proc', str(pid), 'comm').read_text().strip()}"
