@@ -6,6 +6,7 @@ needs more (the registry client: aiohttp, isal, zstandard) calls `enable` first;
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,7 @@ def enable(*needed: str) -> None:
     masu in site-packages, usually). Where site has run already (masu imported as a library) nothing changes.
     """
     global _done
+    gc.enable()
     checkout = _checkout()
     if not _done and "site" not in sys.modules:
         import site  # the price of whoever needs third-party packages, see above
