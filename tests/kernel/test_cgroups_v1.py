@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kernel.cgroupfixture import MIB, Box, box, resources  # noqa: F401
 
-from masu.errors import FailedPrecondition, KernelError
+from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.linux.cgroups import Cgroup, detect
 from masu.linux.cgroups.layout import MOUNTINFO_MAX, _read, from_mountinfo
 
@@ -139,7 +139,7 @@ def test_idle_and_back_with_shares(box: Box) -> None:  # noqa: F811
     assert (read(group, "cpu", "cpu.idle"), read(group, "cpu", "cpu.shares")) == ("0", "700")
 
 
-def refusal(group: Cgroup, **sections: object) -> KernelError | FailedPrecondition:
+def refusal(group: Cgroup, **sections: object) -> MasuError:
     with pytest.raises((KernelError, FailedPrecondition)) as caught:
         group.apply(resources(**sections))
     return caught.value
@@ -189,9 +189,10 @@ def test_hugetlb_where_the_machine_has_it(box: Box) -> None:  # noqa: F811
     group = box.make()
     unified = group.paths().get("")
     here = group.path("hugetlb")
+    tree = box.layout.unified
     if here is None and (
-        unified is None or "hugetlb" not in Path(box.layout.unified.path, "cgroup.controllers").read_text()
-    ):  # type: ignore[union-attr]
+        unified is None or tree is None or "hugetlb" not in Path(tree.path, "cgroup.controllers").read_text()
+    ):
         pytest.skip("no hugetlb controller")
     control = Path(box.layout.unified.path, "cgroup.subtree_control") if here is None else None  # type: ignore[union-attr]
     before = control.read_text() if control else ""

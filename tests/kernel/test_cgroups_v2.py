@@ -322,6 +322,7 @@ def test_exec_follows_init_out_of_the_way(box2: Box) -> None:  # noqa: F811
 
 def test_relative_path_is_beside_the_caller(box2: Box) -> None:  # noqa: F811
     caller = box2.make("slice/caller")
+    assert box2.layout.unified is not None
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / "src")!r})
 from masu.linux.cgroups import Cgroup, Layout, Mount

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -74,13 +75,14 @@ SAYS = f"print(call({UNAME}, ctypes.create_string_buffer(400)))"
         ("SCMP_ACT_TRACE", {"errnoRet": 5}, "ENOSYS"),
     ],
 )
-def test_answers(action: str, more: dict[str, object], said: str) -> None:
+def test_answers(action: str, more: dict[str, Any], said: str) -> None:
     done = run(compiled(rule(action, **more)), SAYS)
     assert (done.returncode, done.stdout.decode().strip()) == (0, said), done.stderr
 
 
 def test_allow() -> None:
-    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]}
+    rules = [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]
+    profile: dict[str, object] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
     assert run(compiled(profile), SAYS).stdout == b"ok\n"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from masu.errors import InvalidArgument
 from masu.linux import mount as m
+from masu.linux import namespaces
 from masu.plan import build
 from masu.plan.build import build_exec
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
@@ -96,7 +97,7 @@ def test_mount_namespace_is_joined_last() -> None:
         linux__namespaces=[{"type": "mount", "path": "/proc/1/ns/mnt"}, {"type": "pid", "path": "/proc/1/ns/pid"}]
     )
     kinds = [op.fields["nstype"] for op in ops if op.name == "setns"]
-    assert kinds == [build.namespaces.FLAGS["pid"], build.namespaces.FLAGS["mount"]]
+    assert kinds == [namespaces.FLAGS["pid"], namespaces.FLAGS["mount"]]
     assert "pivot_root" not in names(ops)
     assert "open_tree" not in names(ops)
 
@@ -111,15 +112,15 @@ def test_time_offsets_are_written_between_unshare_and_clone() -> None:
     assert ops[at + 1].fields["data"] == b"monotonic 100 5\n"
     clone_flags = only(ops, "clone").fields["flags"]
     assert isinstance(clone_flags, int)
-    assert not clone_flags & build.namespaces.FLAGS["time"]
+    assert not clone_flags & namespaces.FLAGS["time"]
 
 
 def test_v2_clones_into_the_cgroup_and_makes_its_namespace_afterwards() -> None:
     ops = plan(wishes=Wishes(cgroup_dir="/sys/fs/cgroup/x"), linux__namespaces=[{"type": "mount"}, {"type": "cgroup"}])
     clone = only(ops, "clone")
     assert clone.fields["cgroup"] != NONE
-    assert clone.fields["flags"] == build.namespaces.FLAGS["mount"]
-    assert ops[ops.index(clone) + 2].fields == {"flags": build.namespaces.FLAGS["cgroup"]}
+    assert clone.fields["flags"] == namespaces.FLAGS["mount"]
+    assert ops[ops.index(clone) + 2].fields == {"flags": namespaces.FLAGS["cgroup"]}
 
 
 def test_v1_joins_by_the_tasks_files_first() -> None:
@@ -129,7 +130,7 @@ def test_v1_joins_by_the_tasks_files_first() -> None:
         linux__namespaces=[{"type": "mount"}, {"type": "cgroup"}],
     )
     assert ops[0].fields == {"path": "/sys/fs/cgroup/memory/x/tasks", "data": b"0"}
-    assert only(ops, "clone").fields["flags"] == build.namespaces.FLAGS["mount"] | build.namespaces.FLAGS["cgroup"]
+    assert only(ops, "clone").fields["flags"] == namespaces.FLAGS["mount"] | namespaces.FLAGS["cgroup"]
 
 
 def test_bind_mount_becomes_tree_attributes_and_attach() -> None:
@@ -148,7 +149,8 @@ def test_a_shared_root_keeps_its_binds_shared() -> None:
     mounts = [{"destination": "/data", "source": "/srv", "options": ["bind", "rshared"]}]
     ops = plan(mounts=mounts, linux__rootfsPropagation="rshared")
     assert m.MS_SLAVE not in [op.fields["propagation"] for op in ops if op.name == "mount_attr"]
-    assert only(ops, "propagation").fields == {"target": "/data", "flags": m.MS_SHARED | m.MS_REC}
+    shared = [(op.fields["target"], op.fields["flags"]) for op in ops if op.name == "propagation"]
+    assert shared == [("/data", m.MS_SHARED | m.MS_REC), ("/", m.MS_SHARED | m.MS_REC)]
     # pivot_root(2) refuses a new root whose parent is shared.
     flags = [op.fields["flags"] for op in ops if op.name == "root_propagation"]
     assert flags == [m.MS_SHARED | m.MS_REC, m.MS_PRIVATE]
@@ -275,7 +277,7 @@ def test_home_is_added_only_when_missing() -> None:
 def test_exec_joins_by_one_setns() -> None:
     process = config().process
     assert process is not None
-    ops = build_exec(process, V2, Wishes(), pidfd=9, join=build.namespaces.FLAGS["pid"], mapped=False)
+    ops = build_exec(process, V2, Wishes(), pidfd=9, join=namespaces.FLAGS["pid"], mapped=False)
     assert names(ops)[:3] == ["adopt", "setns", "clone"]
     assert names(ops)[-1] == "exec"
     assert "root_attach" not in names(ops)

@@ -9,6 +9,7 @@ import errno
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -349,7 +350,7 @@ def test_second_time_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_key_knows_everything_that_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = {"names": ["getpid"], "action": "SCMP_ACT_ERRNO"}
     arg = {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}
-    profiles = [
+    profiles: list[dict[str, Any]] = [
         {"defaultAction": "SCMP_ACT_ALLOW"},
         {"defaultAction": "SCMP_ACT_ERRNO"},
         {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 2},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_spec_runtime import MINIMAL
+from unit.test_spec_runtime import MINIMAL
 
 from masu.errors import InvalidArgument, Unimplemented
 from masu.spec import runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_spec_runtime import MINIMAL
+from unit.test_spec_runtime import MINIMAL
 
 from masu.errors import InvalidArgument
 from masu.spec import runtime

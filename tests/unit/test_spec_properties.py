@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_spec_image import CONFIG as IMAGE_CONFIG
-from test_spec_image import SHA, entry_of_index, index, manifest
-from test_spec_runtime import full_config
+from unit.test_spec_image import CONFIG as IMAGE_CONFIG
+from unit.test_spec_image import SHA, entry_of_index, index, manifest
+from unit.test_spec_runtime import full_config
 
 from masu.errors import MasuError
 from masu.spec import digest, image, jsontext, platform, reference, runtime

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_spec_runtime import MINIMAL, full_config
+from unit.test_spec_runtime import MINIMAL, full_config
 
 from masu.errors import InvalidArgument
 from masu.spec import runtime

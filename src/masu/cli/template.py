@@ -16,6 +16,7 @@ Bounded in input, output, nesting and steps: the template is the user's own, but
 from __future__ import annotations
 
 from masu.cli.template_functions import FUNCTIONS, kind, show, truth
+from masu.cli.template_words import Fault, Token, lex
 from masu.errors import InvalidArgument, closest
 
 _MAX_SOURCE = 64 * 1024
@@ -39,7 +40,7 @@ class Template:
         run = _Run(data)
         try:
             run.block(self._nodes, data, 0)
-        except _Fault as fault:
+        except Fault as fault:
             raise _invalid(self._source, fault, self._where) from fault
         return "".join(run.out)
 
@@ -48,221 +49,20 @@ def parse(source: str, *, where: str = "") -> Template:
     """Parse; raises InvalidArgument with the line and column of the first mistake."""
     try:
         if len(source) > _MAX_SOURCE:
-            raise _Fault(0, f"template longer than {_MAX_SOURCE} characters")
-        parser = _Parser(_lex(source))
+            raise Fault(0, f"template longer than {_MAX_SOURCE} characters")
+        parser = _Parser(lex(source))
         nodes = parser.block(("eof",), 0)
-    except _Fault as fault:
+    except Fault as fault:
         raise _invalid(source, fault, where) from fault
     return Template(source, nodes, where)
 
 
-def _invalid(source: str, fault: _Fault, where: str) -> InvalidArgument:
+def _invalid(source: str, fault: Fault, where: str) -> InvalidArgument:
     line = source.count("\n", 0, fault.at) + 1
     column = fault.at - (source.rfind("\n", 0, fault.at) + 1) + 1
     shown = source if len(source) <= 200 else source[:200] + "…"
     detail = f"line {line}, column {column}: {fault.text}"
     return InvalidArgument("format template", shown, where=where, detail=detail, hint=fault.hint)
-
-
-class _Fault(Exception):
-    def __init__(self, at: int, text: str, hint: str = "") -> None:
-        super().__init__(text)
-        self.at = at
-        self.text = text
-        self.hint = hint
-
-
-# --- words ---
-
-
-class _Token:
-    """kind: text, open, close, field, name, variable, string, number, char, or the punctuation itself."""
-
-    __slots__ = ("at", "kind", "spaced", "text", "value")
-
-    def __init__(self, kind: str, text: str, at: int, value: object = None, spaced: bool = True) -> None:
-        self.kind = kind
-        self.text = text
-        self.at = at
-        self.value = value
-        self.spaced = spaced  # whether white space stands before it: `.A .B` are two values, `.A.B` is one
-
-
-_ESCAPES = {
-    "n": "\n",
-    "t": "\t",
-    "r": "\r",
-    "\\": "\\",
-    '"': '"',
-    "'": "'",
-    "a": "\a",
-    "b": "\b",
-    "f": "\f",
-    "v": "\v",
-}
-
-
-def _lex(source: str) -> list[_Token]:
-    tokens: list[_Token] = []
-    at, trim = 0, False
-    while True:
-        start = source.find("{{", at)
-        text = source[at:] if start < 0 else source[at:start]
-        if trim:
-            text = text.lstrip(" \t\r\n")
-        if (
-            start >= 0
-            and source[start + 2 : start + 3] == "-"
-            and source[start + 3 : start + 4] in (" ", "\t", "\n", "\r")
-        ):
-            text = text.rstrip(" \t\r\n")
-        if text:
-            tokens.append(_Token("text", text, at))
-        if start < 0:
-            tokens.append(_Token("eof", "", len(source)))
-            return tokens
-        at, trim = _lex_action(source, start, tokens)
-
-
-def _lex_action(source: str, start: int, tokens: list[_Token]) -> tuple[int, bool]:
-    at = start + 2
-    if source[at : at + 1] == "-" and source[at + 1 : at + 2] in (" ", "\t", "\n", "\r"):
-        at += 2
-    body = at
-    while source[body : body + 1] in (" ", "\t", "\n", "\r") and source[body : body + 1]:
-        body += 1
-    if source.startswith("/*", body):
-        end = source.find("*/", body)
-        if end < 0:
-            raise _Fault(body, "unclosed comment")
-        end += 2
-        if source.startswith("}}", end):
-            return end + 2, False
-        if source.startswith(" -}}", end):
-            return end + 4, True
-        raise _Fault(body, "comment ends before closing delimiter")
-    tokens.append(_Token("open", "{{", start))
-    spaced = True
-    while True:
-        if at >= len(source):
-            raise _Fault(start, "unclosed action, want }}")
-        c = source[at]
-        if source.startswith("}}", at):
-            tokens.append(_Token("close", "}}", at))
-            return at + 2, False
-        if spaced and source.startswith("-}}", at):
-            tokens.append(_Token("close", "-}}", at))
-            return at + 3, True
-        if c in " \t\r\n":
-            spaced = True
-            at += 1
-            continue
-        end = _lex_word(source, at, tokens, spaced)
-        spaced = False
-        at = end
-
-
-def _lex_word(source: str, at: int, tokens: list[_Token], spaced: bool) -> int:
-    c = source[at]
-    if c == '"':
-        return _lex_quoted(source, at, tokens, spaced)
-    if c == "`":
-        end = source.find("`", at + 1)
-        if end < 0:
-            raise _Fault(at, "unterminated raw quoted string")
-        tokens.append(_Token("string", source[at : end + 1], at, source[at + 1 : end], spaced))
-        return end + 1
-    if c == ".":
-        end = at + 1
-        if source[end : end + 1].isdigit():
-            return _lex_number(source, at, tokens, spaced)
-        while _is_word(source[end : end + 1]):
-            end += 1
-        tokens.append(_Token("field", source[at:end], at, source[at + 1 : end], spaced))
-        return end
-    if c == "$":
-        end = at + 1
-        while _is_word(source[end : end + 1]):
-            end += 1
-        tokens.append(_Token("variable", source[at:end], at, None, spaced))
-        return end
-    if c.isdigit() or (c in "+-" and source[at + 1 : at + 2].isdigit()):
-        return _lex_number(source, at, tokens, spaced)
-    if c == "'":
-        before = len(tokens)
-        end = _lex_quoted(source, at, tokens, spaced, quote="'")
-        text = str(tokens[before].value)
-        if len(text) != 1:
-            raise _Fault(at, "malformed character constant", "strings are written with double quotes")
-        tokens[before] = _Token("number", source[at:end], at, ord(text), spaced)
-        return end
-    if source.startswith(":=", at):
-        tokens.append(_Token(":=", ":=", at, None, spaced))
-        return at + 2
-    if c in "()|,=":
-        tokens.append(_Token(c, c, at, None, spaced))
-        return at + 1
-    if _is_word(c):
-        end = at
-        while _is_word(source[end : end + 1]):
-            end += 1
-        tokens.append(_Token("name", source[at:end], at, None, spaced))
-        return end
-    raise _Fault(at, f"unexpected {c!a} in action")
-
-
-def _is_word(c: str) -> bool:
-    return c == "_" or c.isalnum()
-
-
-def _lex_quoted(source: str, at: int, tokens: list[_Token], spaced: bool, quote: str = '"') -> int:
-    out: list[str] = []
-    end = at + 1
-    while True:
-        c = source[end : end + 1]
-        if c in ("", "\n"):
-            raise _Fault(at, "unterminated quoted string")
-        end += 1
-        if c == quote:
-            break
-        if c != "\\":
-            out.append(c)
-            continue
-        e = source[end : end + 1]
-        end += 1
-        width = {"x": 2, "u": 4, "U": 8}.get(e, 0)
-        if width:
-            digits = source[end : end + width]
-            end += width
-            try:
-                if len(digits) != width or not digits.isalnum():
-                    raise ValueError
-                out.append(chr(int(digits, 16)))
-            except (ValueError, OverflowError):
-                raise _Fault(end, f"invalid escape \\{e}{digits}") from None
-        elif e in _ESCAPES:
-            out.append(_ESCAPES[e])
-        else:
-            raise _Fault(end - 2, f"invalid escape \\{e}")
-    tokens.append(_Token("string", source[at:end], at, "".join(out), spaced))
-    return end
-
-
-def _lex_number(source: str, at: int, tokens: list[_Token], spaced: bool) -> int:
-    end = at + 1
-    while source[end : end + 1].isalnum() or source[end : end + 1] in (".", "_"):
-        end += 1
-    text = source[at:end]
-    value: int | float
-    try:
-        value = int(text, 0)
-    except ValueError:
-        try:
-            value = float(text)
-        except ValueError:
-            raise _Fault(at, f"bad number syntax: {text}") from None
-    tokens.append(_Token("number", text, at, value, spaced))
-    return end
 
 
 # --- the tree ---
@@ -313,30 +113,30 @@ _KEYWORDS = ("if", "else", "end", "range", "with", "break", "continue", "define"
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
         self.at = 0
         self.loops = 0
         self.variables: list[str] = ["$"]
 
-    def peek(self) -> _Token:
+    def peek(self) -> Token:
         return self.tokens[self.at]
 
-    def next(self) -> _Token:
+    def next(self) -> Token:
         token = self.tokens[self.at]
         self.at += 1
         return token
 
-    def want(self, kind: str, context: str) -> _Token:
+    def want(self, kind: str, context: str) -> Token:
         token = self.next()
         if token.kind != kind:
-            raise _Fault(token.at, f'unexpected "{token.text or "end of template"}" in {context}')
+            raise Fault(token.at, f'unexpected "{token.text or "end of template"}" in {context}')
         return token
 
     def block(self, ends: tuple[str, ...], depth: int) -> list[_Node]:
         """Nodes up to one of the closing keywords, which is left for the caller as the current token."""
         if depth > _MAX_DEPTH:
-            raise _Fault(self.peek().at, f"nested deeper than {_MAX_DEPTH}")
+            raise Fault(self.peek().at, f"nested deeper than {_MAX_DEPTH}")
         nodes: list[_Node] = []
         while True:
             token = self.next()
@@ -346,12 +146,12 @@ class _Parser:
             if token.kind == "eof":
                 if "eof" in ends:
                     return nodes
-                raise _Fault(token.at, "unexpected end of template, want {{end}}")
+                raise Fault(token.at, "unexpected end of template, want {{end}}")
             word = self.peek()
             keyword = word.text if word.kind == "name" and word.text in _KEYWORDS else ""
             if keyword in ("end", "else"):
                 if keyword not in ends:
-                    raise _Fault(word.at, f"unexpected {{{{{keyword}}}}}")
+                    raise Fault(word.at, f"unexpected {{{{{keyword}}}}}")
                 return nodes
             if keyword:
                 self.next()
@@ -360,14 +160,14 @@ class _Parser:
                 pipe = self.pipeline("close", depth, "action")
                 nodes.append(_Node("print", token.at, pipe=pipe))
 
-    def control(self, keyword: str, word: _Token, depth: int) -> _Node:
+    def control(self, keyword: str, word: Token, depth: int) -> _Node:
         if keyword in ("break", "continue"):
             if not self.loops:
-                raise _Fault(word.at, f"{{{{{keyword}}}}} outside {{{{range}}}}")
+                raise Fault(word.at, f"{{{{{keyword}}}}} outside {{{{range}}}}")
             self.want("close", keyword)
             return _Node(keyword, word.at)
         if keyword not in ("if", "with", "range"):
-            raise _Fault(word.at, f"{keyword} is not supported")
+            raise Fault(word.at, f"{keyword} is not supported")
         scope = len(self.variables)
         node = _Node(keyword, word.at)
         node.pipe = self.pipeline("close", depth, keyword, loop=keyword == "range")
@@ -392,7 +192,7 @@ class _Parser:
 
     def pipeline(self, end: str, depth: int, context: str, loop: bool = False) -> _Pipe:
         if depth > _MAX_DEPTH:
-            raise _Fault(self.peek().at, f"nested deeper than {_MAX_DEPTH}")
+            raise Fault(self.peek().at, f"nested deeper than {_MAX_DEPTH}")
         pipe = _Pipe(self.peek().at)
         declared = self.declarations(loop)
         if declared is not None:
@@ -424,16 +224,16 @@ class _Parser:
 
     def known(self, name: str, at: int) -> None:
         if name not in self.variables:
-            raise _Fault(at, f'undefined variable "{name}"')
+            raise Fault(at, f'undefined variable "{name}"')
 
     def command(self, end: str, depth: int, context: str) -> list[_Operand]:
         operands: list[_Operand] = []
         while self.peek().kind not in (end, "|"):
             operands.append(self.operand(depth, context))
         if not operands:
-            raise _Fault(self.peek().at, f"missing value for {context}")
+            raise Fault(self.peek().at, f"missing value for {context}")
         if len(operands) > 1 and operands[0].base == "literal":
-            raise _Fault(operands[1].at, f'unexpected operand after "{operands[0].text}"')
+            raise Fault(operands[1].at, f'unexpected operand after "{operands[0].text}"')
         return operands
 
     def operand(self, depth: int, context: str) -> _Operand:
@@ -456,15 +256,15 @@ class _Parser:
             if token.text not in FUNCTIONS and token.text not in ("and", "or"):
                 names = [*FUNCTIONS, "and", "or", *_KEYWORDS[:5]]
                 hint = closest(token.text, names) or f"for a field write .{token.text}"
-                raise _Fault(token.at, f'function "{token.text}" not defined', hint)
+                raise Fault(token.at, f'function "{token.text}" not defined', hint)
             operand = _Operand("function", token.at, text=token.text)
         else:
             shown = "end of template" if token.kind == "eof" else token.text
-            raise _Fault(token.at, f'unexpected "{shown}" in {context}')
+            raise Fault(token.at, f'unexpected "{shown}" in {context}')
         while self.peek().kind == "field" and not self.peek().spaced and operand.base in ("dot", "variable", "pipe"):
             field = self.next()
             if not field.value or (operand.base == "dot" and not operand.fields):
-                raise _Fault(field.at, f'unexpected "." after "{operand.text or ")"}"')
+                raise Fault(field.at, f'unexpected "." after "{operand.text or ")"}"')
             operand.fields.append((str(field.value), field.at))
         return operand
 
@@ -493,7 +293,7 @@ class _Run:
     def write(self, text: str, at: int) -> None:
         self.size += len(text)
         if self.size > _MAX_OUTPUT:
-            raise _Fault(at, f"output longer than {_MAX_OUTPUT} characters")
+            raise Fault(at, f"output longer than {_MAX_OUTPUT} characters")
         self.out.append(text)
 
     def block(self, nodes: list[_Node], dot: object, depth: int) -> None:
@@ -501,7 +301,7 @@ class _Run:
         for node in nodes:
             self.steps += 1
             if self.steps > _MAX_STEPS:
-                raise _Fault(node.at, f"more than {_MAX_STEPS} steps")
+                raise Fault(node.at, f"more than {_MAX_STEPS} steps")
             if node.kind == "text":
                 self.write(node.text, node.at)
             elif node.kind == "break":
@@ -536,12 +336,12 @@ class _Run:
             pairs = list(enumerate(value))
         elif isinstance(value, int) and not isinstance(value, bool):
             if value > _MAX_STEPS:
-                raise _Fault(node.at, f"range over {value} is too long")
+                raise Fault(node.at, f"range over {value} is too long")
             pairs = [(i, i) for i in range(value)]
         elif value is None:
             pairs = []
         else:
-            raise _Fault(node.at, f"range can't iterate over {show(value)}")
+            raise Fault(node.at, f"range can't iterate over {show(value)}")
         if not pairs:
             self.block(node.orelse, dot, depth + 1)
             return
@@ -578,7 +378,7 @@ class _Run:
         first = operands[0]
         if first.base != "function":
             if len(operands) > 1 or last is not _NOTHING:
-                raise _Fault(first.at, f"can't give argument to non-function {first.text or 'value'}")
+                raise Fault(first.at, f"can't give argument to non-function {first.text or 'value'}")
             return self.operand(first, dot)
         if first.text in ("and", "or"):
             # the only functions that need not evaluate all their arguments
@@ -589,7 +389,7 @@ class _Run:
                     return value
             value = value if last is _NOTHING else last
             if value is _NOTHING:
-                raise _Fault(first.at, f"wrong number of args for {first.text}: want at least 1 got 0")
+                raise Fault(first.at, f"wrong number of args for {first.text}: want at least 1 got 0")
             return value
         arguments = [self.operand(operand, dot) for operand in operands[1:]]
         if last is not _NOTHING:
@@ -597,13 +397,13 @@ class _Run:
         function, least, most = FUNCTIONS[first.text]
         if len(arguments) < least or (most is not None and len(arguments) > most):
             want = str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-            raise _Fault(first.at, f"wrong number of args for {first.text}: want {want} got {len(arguments)}")
+            raise Fault(first.at, f"wrong number of args for {first.text}: want {want} got {len(arguments)}")
         try:
             return function(*arguments)
-        except _Fault:
+        except Fault:
             raise
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-            raise _Fault(first.at, f"error calling {first.text}: {error}") from error
+            raise Fault(first.at, f"error calling {first.text}: {error}") from error
 
     def operand(self, operand: _Operand, dot: object) -> object:
         value: object
@@ -631,10 +431,8 @@ def _field(value: object, name: str, at: int) -> object:
             return value[name]
         keys = [str(key) for key in value]
         if keys and all(key[:1].isupper() for key in keys) and (name[:1].isupper() or closest(name, keys)):
-            raise _Fault(
-                at, f"can't evaluate field {name}", closest(name, keys) or "fields: " + ", ".join(sorted(keys))
-            )
+            raise Fault(at, f"can't evaluate field {name}", closest(name, keys) or "fields: " + ", ".join(sorted(keys)))
         return None
     if value is None:
         return None
-    raise _Fault(at, f"can't evaluate field {name} in {kind(value)} {show(value)[:40]}")
+    raise Fault(at, f"can't evaluate field {name} in {kind(value)} {show(value)[:40]}")

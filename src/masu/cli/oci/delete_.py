@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from masu.cli.oci import log_of, root_of
 from masu.cli.options import Call, Command, Flag
-from masu.errors import NotFound
+from masu.errors import DataLoss, NotFound
 from masu.runtime.container import Container
 from masu.runtime.delete import delete
 
@@ -12,7 +12,7 @@ from masu.runtime.delete import delete
 def run(call: Call) -> int:
     force = call.options.on("force")
     try:
-        container = Container.open(root_of(call), call.args[0])
+        container = _open(root_of(call), call.args[0], force=force)
     except NotFound:
         # As runc: what is not there any more need not be removed by force.
         if force:
@@ -21,6 +21,15 @@ def run(call: Call) -> int:
     for warning in delete(container, force=force):
         log_of(call).warning(warning)
     return 0
+
+
+def _open(root: str, id: str, *, force: bool) -> Container:
+    try:
+        return Container.open(root, id)
+    except (DataLoss, NotFound):
+        if force:
+            return Container.salvage(root, id)
+        raise
 
 
 COMMAND = Command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 
 from masu.cli.oci import log_of, root_of
 from masu.cli.oci.create_ import (
@@ -14,7 +13,7 @@ from masu.cli.oci.create_ import (
     plan_teller,
     seccomp_cache,
 )
-from masu.cli.oci.foreground import wait
+from masu.cli.oci.foreground import Console, wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
 from masu.errors import FailedPrecondition, InvalidArgument, MasuError
@@ -47,10 +46,9 @@ def _run(call: Call) -> int:
     wanted = process_of(call, container)
     detached = options.on("detach")
     console = connect_console(call, wanted.terminal, detached=detached)
-    ours = None
-    if wanted.terminal and not detached:
-        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        console = theirs.detach()
+    ours = Console() if wanted.terminal and not detached else None
+    if ours is not None:
+        console = ours.theirs
     preserve = options.number("preserve-fds")
     check_preserved(preserve)
     signals = None if detached else Signals()
@@ -64,8 +62,10 @@ def _run(call: Call) -> int:
             cgroups=tuple(options.all("cgroup")),
             console_fd=console,
             on_plan=plan_teller(call),
+            on_ready=ours.prepare if ours is not None else None,
             ignore_paused=options.on("ignore-paused"),
             pid_file=options.text("pid-file"),
+            pidfd_socket=options.text("pidfd-socket"),
             preserve_fds=preserve,
             seccomp_cache=seccomp_cache(root_of(call)),
         ),
@@ -86,7 +86,7 @@ def process_of(call: Call, container: Container) -> Process:
     options = call.options
     if path := options.maybe("process"):
         data = jsontext.loads(fds.read_bounded(path, 1 << 20), name=path)
-        return spec.parse_process(data, "process")
+        return _completed(spec.parse_process(data, "process"), container)
     if len(call.args) < 2:
         raise InvalidArgument("command", detail="process args cannot be empty", hint="masu-oci exec ID COMMAND")
     config = container.config()
@@ -109,6 +109,19 @@ def process_of(call: Call, container: Container) -> Process:
     return spec.parse_process(base, "process")
 
 
+def _completed(wanted: Process, container: Container) -> Process:
+    """What a process.json does not speak of is as confined as the container's own process, as in runc."""
+    own = container.config().process
+    if own is None:
+        return wanted
+    return wanted.replace(
+        capabilities=wanted.capabilities or own.capabilities,
+        rlimits=wanted.rlimits or own.rlimits,
+        apparmor_profile=wanted.apparmor_profile or own.apparmor_profile,
+        selinux_label=wanted.selinux_label or own.selinux_label,
+    )
+
+
 def _change_user(base: dict[str, object], user: str | None, groups: list[str]) -> None:
     current = base.get("user")
     assert isinstance(current, dict)
@@ -126,7 +139,8 @@ def _change_user(base: dict[str, object], user: str | None, groups: list[str]) -
 
 
 def _id(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > 0xFFFFFFFE:
+    # Ten digits at most: int() refuses thousands of them with an error of its own.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10) or int(text) > 0xFFFFFFFE:
         raise InvalidArgument("id", text or '""', where=where, detail="a number from 0 to 4294967294 is wanted")
     return int(text)
 
@@ -136,8 +150,9 @@ def _add_capabilities(base: dict[str, object], names: list[str]) -> None:
         return
     sets = base.setdefault("capabilities", {})
     assert isinstance(sets, dict)
-    # As runc: not the inheritable set (CVE-2022-29162), and ambient only what is already inheritable.
-    for name in ("bounding", "effective", "permitted"):
+    # As runc: not the inheritable set (CVE-2022-29162), and the ambient one only where there is an inheritable set,
+    # without which nothing of it could be raised.
+    for name in ("bounding", "effective", "permitted", *(("ambient",) if sets.get("inheritable") else ())):
         sets[name] = [*sets.get(name, []), *(item for item in names if item not in sets.get(name, []))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from _socket import SCM_RIGHTS, SOL_SOCKET
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socketpair
 
 from masu.cli import terminal
 from masu.cli.signals import SIGCHLD, SIGWINCH, Signals
@@ -18,18 +18,37 @@ if TYPE_CHECKING:
     from masu.runtime.launch import Launched
 
 
-def wait(launched: Launched, signals: Signals, console: socket | None) -> int:
+class Console:
+    """The terminal of a container in the foreground. `theirs` is the socket that its master comes through; who starts
+    the container closes it then."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        self.theirs = theirs.detach()
+        self.master = -1
+
+    def prepare(self) -> None:
+        """To be called when the container is ready, before its program runs: what that says first should come out as
+        the rest does, and it may ask for the size at once."""
+        self.master = _receive_master(self._ours)
+        terminal.clear_onlcr(self.master)
+        terminal.set_size(self.master, *terminal.size(0))
+
+    def close(self) -> None:
+        if self.master >= 0:
+            os.close(self.master)
+            self.master = -1
+
+
+def wait(launched: Launched, signals: Signals, console: Console | None) -> int:
     """Until the first process ends; its exit status, 128 + n for signal n."""
-    master = _receive_master(console) if console is not None else None
+    master = console.master if console is not None else None
     try:
-        with terminal.Raw(0 if master is not None else -1) as raw:
-            if master is not None:
-                terminal.clear_onlcr(master)
-                terminal.set_size(master, *terminal.size(raw.fd))
+        with terminal.Raw(0 if master is not None else -1):
             return _loop(launched, signals, master)
     finally:
-        if master is not None:
-            os.close(master)
+        if console is not None:
+            console.close()
         launched.close()
 
 
@@ -67,7 +86,8 @@ def _handle(numbers: list[int], launched: Launched, master: int | None) -> int |
     status = None
     for number in numbers:
         if number == SIGCHLD:
-            status = _reap(launched.pid)
+            # Two may have gathered: the second finds nobody any more, and must not forget what the first one found.
+            status = _reap(launched.pid) if status is None else status
         elif number == SIGWINCH and master is not None:
             terminal.set_size(master, *terminal.size(0))
         else:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 
 from masu.cli.oci import log_of, root_of
 from masu.cli.oci.create_ import CREATE_FLAGS, connect_console, options_of
-from masu.cli.oci.foreground import wait
+from masu.cli.oci.foreground import Console, wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
 from masu.linux import process
 from masu.runtime import bundle as bundles
-from masu.runtime import create, hooks, lifecycle
+from masu.runtime import create
 from masu.runtime.delete import delete
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from masu.runtime.create import Created
+from masu.runtime.start import run_poststart
 
 
 def run(call: Call) -> int:
@@ -27,20 +23,23 @@ def run(call: Call) -> int:
     detached = call.options.on("detach")
     terminal = config.process is not None and config.process.terminal
     console = connect_console(call, terminal, detached=detached)
-    ours = None
-    if terminal and not detached:
-        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        console = theirs.detach()
+    ours = Console() if terminal and not detached else None
+    if ours is not None:
+        console = ours.theirs
     signals = None if detached else Signals()
     if not detached and not call.options.on("no-subreaper"):
         process.become_subreaper()
-    created = create.create(root_of(call), call.args[0], bundle, options_of(call, console=console, gate=False))
+    options = options_of(call, console=console, gate=False)
+    if ours is not None:
+        options.on_ready = lambda _: ours.prepare()
+    created = create.create(root_of(call), call.args[0], bundle, options)
     if console is not None:
         os.close(console)
     for warning in created.warnings:
         log.warning(warning)
     try:
-        _start(created, call)
+        created.launched.wait_running()
+        run_poststart(created.container)
         if signals is None:
             return 0
         status = wait(created.launched, signals, ours)
@@ -52,15 +51,6 @@ def run(call: Call) -> int:
         for warning in delete(created.container, force=True):
             log.warning(warning)
     return status
-
-
-def _start(created: Created, call: Call) -> None:
-    created.launched.wait_running()
-    config = created.container.config()
-    if config.hooks is not None and config.hooks.poststart:
-        state = created.container.state(lifecycle.RUNNING)
-        for warning in hooks.run_all_warning(config.hooks.poststart, "poststart", state):
-            log_of(call).warning(warning)
 
 
 COMMAND = Command(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from masu.cli.oci import log_of, root_of
+from masu.cli.oci import root_of
 from masu.cli.options import Call, Command
 from masu.runtime.container import Container
 from masu.runtime.start import start
 
 
 def run(call: Call) -> int:
-    for warning in start(Container.open(root_of(call), call.args[0])):
-        log_of(call).warning(warning)
+    start(Container.open(root_of(call), call.args[0]))
     return 0
 
 

@@ -1,0 +1,238 @@
+"""What a container is doing, by looking: its process, its monitor, the file the monitor writes at the end.
+
+    run directory   first process   exit file   the container is
+    -               -               -           created (or, with a start on record, lost in a power cut)
+    there           alive           -           running, paused
+    there           dead            there       exited
+    there           dead            -           exiting while its monitor lives; lost when that is dead too
+
+"Lost" is recorded once as exit status 255 with the reason. Whoever first sees an exit that the store does not know
+adds it there, with containerd's event: exits that happened while no masu was looking are not forgotten.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+from masu.engine import times
+from masu.errors import DataLoss, NotFound, Unavailable
+from masu.isolation import namespaces
+from masu.isolation.attach import Attachment
+from masu.linux import fds
+from masu.runtime import lifecycle
+from masu.runtime.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.engine.engine import Engine
+    from masu.engine.records import Record
+    from masu.isolation.namespaces import Exit
+
+CREATED, RUNNING, PAUSED, EXITED = "created", "running", "paused", "exited"
+
+# A monitor that has seen its process end drains pipes and removes cgroups before it says so.
+_MONITOR_DEADLINE_S = 10.0
+
+
+class State:
+    """One look. `container` is the runtime's side while there is a run directory; times are RFC 3339 or empty."""
+
+    __slots__ = ("container", "error", "exit_code", "finished_at", "oom", "pid", "reason", "started_at", "status")
+
+    def __init__(self, status: str, *, container: Container | None = None, started_at: str = "") -> None:
+        self.status = status
+        self.container = container
+        self.started_at = started_at
+        self.pid = 0
+        self.exit_code = 0
+        self.finished_at = ""
+        self.oom = False
+        self.reason = ""
+        self.error = ""
+
+    @property
+    def is_up(self) -> bool:
+        return self.status in (RUNNING, PAUSED)
+
+
+def exit_path(engine: Engine, id: str) -> str:
+    return engine.directory(id) + "/exit"
+
+
+def open_runtime(engine: Engine, id: str) -> Container | None:
+    """The runtime's side of a container, or None when there is none."""
+    try:
+        return Container.open(engine.run_root, id)
+    except NotFound:
+        return None
+
+
+def look(engine: Engine, record: Record, *, settle: bool = True, patience_s: float = _MONITOR_DEADLINE_S) -> State:
+    """The container's state now; with `settle` an exit that the store does not know yet is recorded.
+
+    A container whose process is gone, but whose monitor does not come to its end within `patience_s` (somebody else
+    holds its pipes), counts as running: nothing is known of its end yet, and a listing must not wait for it.
+    """
+    try:
+        container = open_runtime(engine, record.id)
+    except DataLoss:
+        # a torn state.json: `create` writes it twice, and a process that wrote it once is not a container yet
+        container = None
+    task = record.task
+    state = State(CREATED, container=container, started_at=str(task.get("started_at", "")))
+    state.error = str(task.get("error", ""))
+    if container is not None:
+        status = container.status()
+        if status in (lifecycle.RUNNING, lifecycle.PAUSED):
+            state.status = PAUSED if status == lifecycle.PAUSED else RUNNING
+            state.pid = container.facts.pid
+            state.started_at = state.started_at or container.facts.created
+            state.error = ""
+            return state
+        if status != lifecycle.STOPPED:
+            return state
+    if state.error:
+        state.exit_code = _number(task.get("status"))
+        return state
+    try:
+        ended = _ended(engine, record, container, patience_s)
+    except Unavailable:
+        assert container is not None
+        state.status, state.pid = RUNNING, container.facts.pid
+        return state
+    if ended is None:
+        return state
+    state.status = EXITED
+    state.started_at = state.started_at or (container.facts.created if container is not None else "")
+    state.exit_code = ended.status
+    state.finished_at = ended.exited_at
+    state.oom = ended.oom
+    state.reason = ended.reason
+    if settle and not isinstance(task.get("exit"), dict):
+        record_exit(engine, record, ended)
+    return state
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _ended(engine: Engine, record: Record, container: Container | None, patience_s: float) -> Exit | None:
+    """How the last start ended; None when there was none."""
+    path = exit_path(engine, record.id)
+    found = namespaces.read_exit(path)
+    if found is not None:
+        return found
+    known = record.task.get("exit")
+    if isinstance(known, dict):
+        return _from_task(known)
+    if container is None:
+        # Started, but neither a run directory nor an end: the machine went down meanwhile.
+        if not record.task.get("started_at"):
+            return None
+        return namespaces.write_lost(path, times.now())
+    if not container.facts.pid:
+        return None  # a start that was killed before the program ran
+    wait_monitor(container, patience_s)
+    return namespaces.read_exit(path) or namespaces.write_lost(path, times.now())
+
+
+def _from_task(data: dict[str, object]) -> Exit:
+    return namespaces.Exit(
+        _number(data.get("status")),
+        signal=_number(data.get("signal")),
+        oom=data.get("oom") is True,
+        exited_at=str(data.get("exited_at", "")),
+        reason=str(data.get("reason", "")),
+    )
+
+
+def wait_monitor(container: Container, deadline_s: float | None) -> int | None:
+    """Waits until the container's monitor says that it has ended; its exit status, None when there is no monitor.
+
+    Raises Unavailable when the deadline passes.
+    """
+    import select
+
+    try:
+        attachment = Attachment.connect(namespaces.socket_path(container), 0)
+    except (NotFound, Unavailable, FileNotFoundError):
+        return None
+    with attachment:
+        poll = select.poll()
+        poll.register(attachment.fd, select.POLLIN)
+        while True:
+            if not poll.poll(None if deadline_s is None else deadline_s * 1000):
+                raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
+            kind, payload = attachment.receive()
+            if kind == "x":
+                from masu.isolation.attach import exit_status
+
+                return exit_status(payload)
+            if not kind:
+                return None
+
+
+def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
+    """Notes an exit in the store and publishes it, unless somebody has done so for this start."""
+    with engine.ns.transaction():
+        try:
+            row = engine.ns.containers.get(record.id)
+        except NotFound:
+            return
+        from masu.engine.records import Record
+
+        fresh = Record(row)
+        if isinstance(fresh.task.get("exit"), dict) or fresh.task.get("started_at") != record.task.get("started_at"):
+            record.task = fresh.task
+            return
+        fresh.task["exit"] = {
+            "status": ended.status,
+            "signal": ended.signal,
+            "oom": ended.oom,
+            "exited_at": ended.exited_at,
+            **({"reason": ended.reason} if ended.reason else {}),
+        }
+        engine.ns.containers.update(fresh.pack())
+        publish_exit(engine, record, ended)
+        record.task = fresh.task
+
+
+def publish_exit(engine: Engine, record: Record, ended: Exit) -> None:
+    """containerd's TaskExit (and TaskOOM), at the time it happened."""
+    if ended.oom:
+        engine.ns.events.publish("/tasks/oom", {"container_id": record.id}, time=ended.exited_at)
+    engine.ns.events.publish(
+        "/tasks/exit",
+        {
+            "container_id": record.id,
+            "id": record.id,
+            "pid": _number(record.task.get("pid")),
+            "exit_status": ended.status,
+            "exited_at": ended.exited_at,
+        },
+        time=ended.exited_at,
+    )
+
+
+class Held:
+    """The lock of one container, for whoever changes it; never held while waiting for the container itself."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, engine: Engine, id: str, *, create: bool = False) -> None:
+        self._path = engine.directory(id) + "/lock"
+        try:
+            self._fd = fds.lock_file(self._path, create=create)
+        except FileNotFoundError as error:
+            raise NotFound("container", id, detail="it has just been removed") from error
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+SIGTERM, SIGKILL = int(_signal.SIGTERM), int(_signal.SIGKILL)
