@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from masu.engine.engine import Engine
     from masu.engine.request import MountRequest
     from masu.engine.states import State
-    from masu.linux.passwd import User
     from masu.snapshots import Snapshotter
 
 RUNTIME = "masu.namespaces"
@@ -118,7 +117,7 @@ def _insert(engine: Engine, record: Record, chain: str) -> None:
     row = record.row
     if record.image.kind == HOST:
         roots.prepare_host(engine.directory(record.id))
-    with engine.ns.transaction():
+    with engine.ns.transaction(durable=not record.request.auto_remove):
         if record.image.kind == SNAPSHOT:
             snapshotter = _snapshotter(engine)
             row.snapshotter, row.snapshot_key = snapshotter.name, record.id
@@ -229,9 +228,15 @@ def compose_config(engine: Engine, record: Record) -> tuple[dict[str, object], l
     directory = engine.directory(record.id)
     facts = machine.gather(request.ulimits)
     mounts = all_mounts(defaults, request)
-    with roots.OpenRoot(rootfs_of(engine, record)) as root:
+    rootfs = rootfs_of(engine, record)
+    with roots.OpenRoot(rootfs, writable=False) as root:
         identity = roots.resolve_user(root.fd, defaults, request)
-        _prepare_root(engine, record, root.fd, mounts, identity)
+        _fill_volumes(engine, record, root.fd, mounts)
+        workdir = request.workdir or defaults.workdir or "/"
+        missing = not roots.is_directory(root.fd, workdir)
+    if missing:
+        with roots.OpenRoot(rootfs) as root:
+            roots.make_workdir(root.fd, workdir, identity)
     files: dict[str, str] = {}
     if record.image.kind != HOST:
         hostname = request.hostname or (facts.hostname if network_of(request) == "host" else record.id[:12])
@@ -249,21 +254,20 @@ def compose_config(engine: Engine, record: Record) -> tuple[dict[str, object], l
         seccomp=profile(request, facts.capabilities),
     )
     config = composed.config
-    if record.image.kind == HOST and (extra := roots.host_mounts(directory, engine.root)):
+    if record.image.kind == HOST and (
+        extra := roots.host_mounts(directory, engine.root, throw_away=request.auto_remove)
+    ):
         under = config["mounts"]
         assert isinstance(under, list)
         config["mounts"] = [*extra, *under]
     return config, composed.warnings
 
 
-def _prepare_root(engine: Engine, record: Record, rootfd: int, mounts: list[MountRequest], identity: User) -> None:
-    if record.image.kind == HOST and not record.request.workdir and not record.volumes:
-        return
+def _fill_volumes(engine: Engine, record: Record, rootfd: int, mounts: list[MountRequest]) -> None:
     for mount in mounts:
         if mount.kind == "volume" and not mount.nocopy:
             name = next(str(item["name"]) for item in record.volumes if item["target"] == mount.target)
             roots.fill_volume(rootfd, mount.target, engine.volumes.get(name))
-    roots.make_workdir(rootfd, record.request.workdir or record.image.defaults.workdir or "/", identity)
 
 
 def profile(request: ContainerRequest, capabilities: tuple[str, ...]) -> dict[str, object] | None:
@@ -305,12 +309,16 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
     directory, request = engine.directory(record.id), record.request
     try:
         config, warnings = read_config(engine, record)
+        rootfs = rootfs_of(engine, record)
+        if request.auto_remove:
+            rootfs = roots.volatile(rootfs)
+            roots.forget_volatile(config)
         runtime, more = namespaces.run(
             engine.run_root,
             namespaces.Request(
                 record.id,
                 config=config,
-                rootfs=rootfs_of(engine, record),
+                rootfs=rootfs,
                 stdio=namespaces.Stdio(
                     terminal=request.tty,
                     open_stdin=request.interactive,
@@ -377,7 +385,7 @@ def removal_command(engine: Engine, id: str) -> tuple[str, ...]:
 
 def _note_start(engine: Engine, record: Record, runtime: Runtime) -> None:
     pid = runtime.facts.pid
-    with engine.ns.transaction():
+    with engine.ns.transaction(durable=not record.request.auto_remove):
         try:
             fresh = Record(engine.ns.containers.get(record.id))
         except NotFound:
@@ -394,7 +402,7 @@ def _note_start(engine: Engine, record: Record, runtime: Runtime) -> None:
 def _note_failure(engine: Engine, record: Record, error: MasuError) -> None:
     record.task = {"error": str(error), "status": failure.exit_status(error) or 128}
     try:
-        with engine.ns.transaction():
+        with engine.ns.transaction(durable=not record.request.auto_remove):
             fresh = Record(engine.ns.containers.get(record.id))
             fresh.task, fresh.row.spec = record.task, None
             engine.ns.containers.update(fresh.pack())
@@ -441,7 +449,7 @@ def destroy(engine: Engine, record: Record) -> None:
     """Removes all of a container that does not run; the caller holds its lock."""
     ended = namespaces.read_exit(states.exit_path(engine, record.id))
     clear_runtime(engine, record.id)
-    with engine.ns.transaction():
+    with engine.ns.transaction(durable=not record.request.auto_remove):
         try:
             row = engine.ns.containers.get(record.id)
         except NotFound:

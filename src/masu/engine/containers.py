@@ -314,7 +314,7 @@ class Containers:
         parent = self._engine.directory("")
         try:
             found = os.listdir(parent)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return
         known = {record.id for record in self.all()}
         for id in found:

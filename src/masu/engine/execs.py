@@ -110,6 +110,8 @@ def start(
             if isinstance(error, MasuError):
                 error.cleanup.append(failure)
         if isinstance(error, MasuError):
+            if not state.container.is_alive():
+                raise FailedPrecondition("container", record.name, detail="has just stopped") from error
             births.rename_places(error)
         raise
     with engine.ns.transaction():

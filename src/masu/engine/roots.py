@@ -54,11 +54,68 @@ def rootfs(record: Record, directory: str, snapshot_mount: Callable[[], tuple[st
 
 
 def _overlay(lower: str, directory: str, name: str) -> tuple[str, ...]:
-    escaped = lower.replace("\\", "\\\\").replace(":", "\\:")
-    return (f"lowerdir={escaped}", f"upperdir={directory}/upper/{name}", f"workdir={directory}/work/{name}")
+    return (f"lowerdir={_escaped(lower)}", f"upperdir={directory}/upper/{name}", f"workdir={directory}/work/{name}")
 
 
-def host_mounts(directory: str, state_root: str) -> list[dict[str, object]]:
+def _escaped(directory: str) -> str:
+    return directory.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def volatile(root: Rootfs) -> Rootfs:
+    """The same for a container that is removed with its end: the kernel then spares the sync of the whole file system
+    that the upper directory lies on, which each unmount of an overlay costs (Linux 5.10). Never for one that is kept:
+    fsync(2) inside would do nothing.
+
+    Such an overlay leaves a mark that refuses a second mount; it is taken away first, for a restart.
+    """
+    if root.mount is None or root.mount[0] != "overlay":
+        return root
+    kind, source, options = root.mount
+    _forget_mark(options)
+    return Rootfs(root.path, (kind, source, (*options, "volatile")))
+
+
+def forget_volatile(config: dict[str, object]) -> None:
+    """The same mark of the overlays among a config's mounts."""
+    mounts = config.get("mounts")
+    for entry in mounts if isinstance(mounts, list) else []:
+        if "volatile" in entry.get("options", ()):
+            _forget_mark(tuple(entry["options"]))
+
+
+def _forget_mark(options: tuple[str, ...]) -> None:
+    for word in options:
+        if word.startswith("workdir="):
+            try:
+                os.rmdir(word.removeprefix("workdir=") + "/work/incompat/volatile")
+            except OSError:
+                pass  # it was not mounted before
+
+
+def read_only(wanted: tuple[str, str, tuple[str, ...]]) -> tuple[str, str, tuple[str, ...]]:
+    """What an overlay shows, without its upper directory: taking such a mount away costs nothing, while that of a
+    writable one syncs a file system.
+
+    What has been written is shown as one more lower layer; but where the upper directory lies inside a lower one, as
+    with the `host` image, overlayfs refuses that (ELOOP), and the mount stays as it is.
+    """
+    kind, _, options = wanted
+    upper = next((word.removeprefix("upperdir=") for word in options if word.startswith("upperdir=")), "")
+    if kind != "overlay" or not upper:
+        return wanted
+    lower = next(word.removeprefix("lowerdir=") for word in options if word.startswith("lowerdir="))
+    layers = mount.split_lowerdir(lower)
+    if os.listdir(upper):
+        if any(_is_below(upper, layer) for layer in layers):
+            return wanted
+        lower = f"{_escaped(upper)}:{lower}"
+    elif len(layers) == 1:
+        return "bind", layers[0], ("bind", "ro")  # an overlay wants two layers at least
+    others = [word for word in options if not word.startswith(("lowerdir=", "upperdir=", "workdir=", "volatile"))]
+    return kind, "overlay", (f"lowerdir={lower}", *others)
+
+
+def host_mounts(directory: str, state_root: str, *, throw_away: bool = False) -> list[dict[str, object]]:
     """Overlays for the file systems that are mounted below the machine's root: overlayfs does not cross into them."""
     found: list[dict[str, object]] = []
     for info in mount.mountinfo():
@@ -73,6 +130,8 @@ def host_mounts(directory: str, state_root: str) -> list[dict[str, object]]:
         for kind in ("upper", "work"):
             os.makedirs(f"{directory}/{kind}/{name}", 0o755, exist_ok=True)
         options = list(_overlay(target, directory, name))
+        if throw_away:
+            options.append("volatile")
         found.append({"destination": target, "type": "overlay", "source": "overlay", "options": options})
     return found
 
@@ -82,11 +141,14 @@ def _is_below(path: str, directory: str) -> bool:
 
 
 class OpenRoot:
-    """The root file system of a container that does not run, open by descriptor `fd`; closing takes the mount away."""
+    """The root file system of a container that does not run, open by descriptor `fd`; closing takes the mount away.
+
+    To look only, `writable` False is much cheaper (see `read_only`).
+    """
 
     __slots__ = ("fd",)
 
-    def __init__(self, root: Rootfs) -> None:
+    def __init__(self, root: Rootfs, *, writable: bool = True) -> None:
         if root.mount is None:
             try:
                 self.fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -96,7 +158,7 @@ class OpenRoot:
         from masu.snapshots import Mount
         from masu.snapshots.mounted import detached
 
-        kind, source, options = root.mount
+        kind, source, options = root.mount if writable else read_only(root.mount)
         self.fd = detached([Mount(kind, source, options)])
 
     def close(self) -> None:
@@ -115,6 +177,16 @@ def resolve_user(rootfd: int, defaults: ImageDefaults, request: ContainerRequest
     """Who the container runs as, by the passwd and group of its own root. Raises NotFound, InvalidArgument."""
     where = "--user" if request.user else "USER of the image"
     return passwd.resolve(rootfd, request.user or defaults.user, groups=request.group_add, where=where)
+
+
+def is_directory(rootfd: int, path: str) -> bool:
+    try:
+        os.close(paths.open_in_root(rootfd, path, os.O_PATH | os.O_DIRECTORY))
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise
+    return True
 
 
 def make_workdir(rootfd: int, path: str, identity: passwd.User) -> None:
