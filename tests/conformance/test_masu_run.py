@@ -466,3 +466,12 @@ def test_help_is_dockers() -> None:
         "Usage:  masu run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nCreate and run a new container"
     )
     assert "  -d, --detach" in done.stdout
+
+
+def test_a_throw_away_container_can_be_restarted(masu: Masu) -> None:
+    """Its overlay is mounted volatile, which leaves a mark that would refuse the second mount."""
+    masu("run", "-d", "--rm", "--name", "again", "host", "sleep", "1000")
+    first = masu.inspect("again")["State"]["Pid"]
+    masu("restart", "-t", "0", "again")
+    assert masu.inspect("again")["State"]["Pid"] != first
+    masu("rm", "-f", "again")

@@ -19,6 +19,7 @@ from masu.engine.records import DIRECTORY, HOST, ImageInfo, Record
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, NotFound
 from masu.linux import mount, passwd, paths
 from masu.plan.host import Rootfs
+from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ def forget_volatile(config: dict[str, object]) -> None:
 def _forget_mark(options: tuple[str, ...]) -> None:
     for word in options:
         if word.startswith("workdir="):
-            try:
-                os.rmdir(word.removeprefix("workdir=") + "/work/incompat/volatile")
-            except OSError:
-                pass  # it was not mounted before
+            # overlayfs.rst, "Volatile mount"; what is not there was not mounted before
+            mark = word.removeprefix("workdir=") + "/work/incompat"
+            if os.path.isdir(mark):
+                remove_tree(mark)
 
 
 def read_only(wanted: tuple[str, str, tuple[str, ...]]) -> tuple[str, str, tuple[str, ...]]:
