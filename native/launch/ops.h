@@ -11,6 +11,7 @@
 
 #define CONSOLE_BIND 1
 #define CONSOLE_CTTY 2
+#define MONITOR_EPHEMERAL 8
 #define MONITOR_OPEN_STDIN 2
 #define MONITOR_STDIN_ONCE 4
 #define MONITOR_TERMINAL 1
@@ -162,6 +163,7 @@ enum op_field {
     F_PDEATHSIG_SIGNAL = 0,
     F_ROOT_PROPAGATION_FLAGS = 0,
     F_ROOT_ATTACH_SLOT = 0,
+    F_ROOT_ATTACH_PATH = 1,
     F_MOUNT_FSTYPE = 0,
     F_MOUNT_SOURCE = 1,
     F_MOUNT_OPTIONS = 2,
@@ -266,7 +268,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [21] = {"setsid", 'C', ""},
     [22] = {"pdeathsig", 'C', "u"},
     [23] = {"root_propagation", 'C', "u"},
-    [24] = {"root_attach", 'C', "u"},
+    [24] = {"root_attach", 'C', "us"},
     [25] = {"procfs", 'C', ""},
     [26] = {"mount", 'C', "sslusu"},
     [27] = {"attach", 'C', "usu"},

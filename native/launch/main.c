@@ -1,0 +1,59 @@
+/* masu-launch SOCK PLAN: two fd numbers. See launch.h. */
+#include "launch.h"
+
+static struct launch the_launch;
+
+static int fd_argument(const char *text)
+{
+    uint64_t number;
+    return parse_number(text, strlen(text), INT32_MAX, &number) ? (int)number : -1;
+}
+
+/* The caller's signal state is not the container's (Python ignores SIGPIPE). */
+static void reset_signals(void)
+{
+    struct sys_sigaction action = {0};
+    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
+        sys(__NR_rt_sigaction, signal, &action, NULL, 8);
+    sys_sigmask(0);
+}
+
+static int map_plan(int fd, struct plan *plan, struct masu_error *err)
+{
+    struct statx about;
+    int result = sys_fstat(fd, &about);
+    if (result < 0)
+        return fail(err, result, "the plan's fd");
+    if (about.stx_size == 0 || about.stx_size > PLAN_MAX_BYTES)
+        return fail(err, EBADMSG, "malformed plan: %lu bytes", (unsigned long)about.stx_size);
+    long address = sys(__NR_mmap, 0, about.stx_size, 1 /* READ */, 2 /* PRIVATE */, fd, 0);
+    if (address < 0 && address > -4096)
+        return fail(err, address, "mmap of the plan");
+    return plan_check(plan, (const void *)address, (size_t)about.stx_size, err);
+}
+
+int main(int argc, char **argv)
+{
+    static const char usage[] = "usage: masu-launch SOCK PLAN (it is started by masu, with two file descriptors)\n";
+    struct launch *launch = &the_launch;
+    struct masu_error err;
+    int plan_fd = argc == 3 ? fd_argument(argv[2]) : -1;
+    launch->control = argc == 3 ? fd_argument(argv[1]) : -1;
+    if (launch->control < 0 || plan_fd < 0 || sys_fcntl(launch->control, F_SETFD, FD_CLOEXEC) < 0) {
+        sys_write(STDERR, usage, sizeof usage - 1);
+        return 2;
+    }
+    /* Nobody in a container may read our memory, follow our /proc/PID/exe or fd (CVE-2019-5736). */
+    sys_prctl(PR_SET_DUMPABLE, 0, 0, 0);
+    reset_signals();
+    launch->told = launch->monitor = launch->root = launch->procfs = launch->empty = launch->error_slot = -1;
+    memset(launch->slots, 0xff, sizeof launch->slots);
+    if (map_plan(plan_fd, &launch->plan, &err) < 0) {
+        control_send(launch, MSG_ERROR, err.number, 0, err.detail, -1);
+        return 1;
+    }
+    sys_close(plan_fd);
+    if (launch->plan.data[PLAN_FIRST] == OP_MONITOR)
+        return run_monitor(launch);
+    return run_stage(launch);
+}
