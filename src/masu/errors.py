@@ -162,6 +162,8 @@ class KernelError(MasuError):
     def __init__(
         self, syscall: str, obj: object = "", errno: int = 0, *, detail: str = "", where: str = "", hint: str = ""
     ) -> None:
+        if errno == _errno.ENOSYS and not hint:
+            hint = "Linux 5.14 or newer is needed, and no seccomp filter around us that hides its system calls"
         super().__init__(syscall, obj, errno, detail=detail, where=where, hint=hint)
 
 

@@ -54,7 +54,14 @@ def test_run_leaves_nothing(runtime: Runtime, probe_rootfs: Path) -> None:
     assert runtime("list", "-q").stdout == ""
 
 
+def test_list_of_a_root_that_is_not_there(masu_oci: Runtime) -> None:
+    refused = masu_oci("list", check=False)
+    assert refused.returncode == 1
+    assert str(masu_oci.root) in refused.stderr
+
+
 def test_list(runtime: Runtime, probe_rootfs: Path) -> None:
+    runtime.root.mkdir(exist_ok=True)
     assert runtime("list").stdout.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
     assert runtime("list", "-f", "json").stdout.strip() == "null"
     id = runtime.id()

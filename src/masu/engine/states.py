@@ -13,10 +13,11 @@ adds it there, with containerd's event: exits that happened while no masu was lo
 from __future__ import annotations
 
 import _signal
+import errno
 import os
 
 from masu.engine import times
-from masu.errors import DataLoss, NotFound, Unavailable
+from masu.errors import DataLoss, KernelError, NotFound, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import Attachment
 from masu.linux import fds
@@ -131,11 +132,20 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
         # Started, but neither a run directory nor an end: the machine went down meanwhile.
         if not record.task.get("started_at"):
             return None
-        return namespaces.write_lost(path, times.now())
+        return _write_lost(record, path)
     if not container.facts.pid:
         return None  # a start that was killed before the program ran
     wait_monitor(container, patience_s)
-    return namespaces.read_exit(path) or namespaces.write_lost(path, times.now())
+    return namespaces.read_exit(path) or _write_lost(record, path)
+
+
+def _write_lost(record: Record, path: str) -> Exit:
+    try:
+        return namespaces.write_lost(path, times.now())
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            raise NotFound("container", record.name, detail="it has just been removed") from error
+        raise
 
 
 def _from_task(data: dict[str, object]) -> Exit:

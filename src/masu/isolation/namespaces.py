@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import MasuError
+from masu.errors import InvalidArgument, MasuError
 from masu.isolation import attach
 from masu.linux import cgroups, fds
 from masu.plan.host import Rootfs
 from masu.plan.ops import (
+    MONITOR_EPHEMERAL,
     MONITOR_OPEN_STDIN,
     MONITOR_STDIN_ONCE,
     MONITOR_TERMINAL,
@@ -38,13 +39,15 @@ _MAX_EXIT_BYTES = 4096
 
 
 class Stdio:
-    """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log."""
+    """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log; `ephemeral` containers
+    need not leave an exit status that survives a power cut."""
 
-    __slots__ = ("log_max_bytes", "log_max_files", "log_path", "open_stdin", "stdin_once", "terminal")
+    __slots__ = ("ephemeral", "log_max_bytes", "log_max_files", "log_path", "open_stdin", "stdin_once", "terminal")
 
     def __init__(
         self,
         *,
+        ephemeral: bool = False,
         terminal: bool = False,
         open_stdin: bool = False,
         stdin_once: bool = False,
@@ -52,6 +55,7 @@ class Stdio:
         log_max_bytes: int = 0,
         log_max_files: int = 1,
     ) -> None:
+        self.ephemeral = ephemeral
         self.terminal = terminal
         self.open_stdin = open_stdin
         self.stdin_once = stdin_once
@@ -190,19 +194,20 @@ def socket_path(container: Container) -> str:
 
 
 def read_exit(path: str) -> Exit | None:
-    """What the monitor wrote at the end, None when it has not (yet)."""
+    """What the monitor wrote at the end, None when it has not (yet), or when the disk has lost it."""
     try:
         data = jsontext.loads(fds.read_bounded(path, _MAX_EXIT_BYTES), name=path)
-    except FileNotFoundError:
+        if not isinstance(data, dict) or not isinstance(data["status"], int):
+            return None
+        return Exit(
+            data["status"],
+            signal=data["signal"],
+            oom=data["oom"],
+            exited_at=data["exited_at"],
+            reason=data.get("reason", ""),
+        )
+    except (FileNotFoundError, InvalidArgument, KeyError):
         return None
-    assert isinstance(data, dict)
-    return Exit(
-        data["status"],
-        signal=data["signal"],
-        oom=data["oom"],
-        exited_at=data["exited_at"],
-        reason=data.get("reason", ""),
-    )
 
 
 def write_lost(path: str, exited_at: str) -> Exit:
@@ -266,6 +271,7 @@ def _monitor_op(
     flags = MONITOR_TERMINAL if stdio.terminal else 0
     flags |= MONITOR_OPEN_STDIN if stdio.open_stdin else 0
     flags |= MONITOR_STDIN_ONCE if stdio.stdin_once else 0
+    flags |= MONITOR_EPHEMERAL if stdio.ephemeral else 0
     return Op(
         "monitor",
         flags=flags,

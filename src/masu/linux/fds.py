@@ -201,6 +201,27 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, *, dirfd: int | None
         os.close(parent)
 
 
+def private_directory(path: str) -> None:
+    """Makes `path` and whatever is missing above it, all of it 0700; what is there stays as it is.
+
+    os.makedirs gives its mode to the last one alone, and one open directory among those of our state shows others
+    the setuid programs of containers below it (CVE-2021-41103, CVE-2024-25621). Raises KernelError.
+    """
+    missing = []
+    at = path.rstrip("/") or "/"
+    while at and not os.path.isdir(at):
+        missing.append(at)
+        at = os.path.dirname(at)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise KernelError("mkdir", directory, errno.ENOTDIR) from None
+        except OSError as e:
+            raise KernelError("mkdir", directory, e.errno or 0) from e
+
+
 def syncfs(fd: int, name: str = "") -> None:
     """All that was written to the file system of `fd` is on disk (syncfs(2)). `name` is for messages. KernelError."""
     try:

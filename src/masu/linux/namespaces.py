@@ -71,6 +71,15 @@ def identity(pid: int | str, word: str) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
+def is_own(path: str, word: str) -> bool:
+    """Whether the namespace file at `path` is of the namespace that the caller is in; False where there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return False
+    return (facts.st_dev, facts.st_ino) == identity("self", word)
+
+
 def differing(pid: int, words: tuple[str, ...] | None = None) -> int:
     """Mask of CLONE_NEW* flags in which `pid` is not where the caller is: what setns(2) on its pidfd must name.
 

@@ -15,6 +15,9 @@ from __future__ import annotations
 import errno
 import os
 
+from masu.errors import KernelError
+from masu.linux import fds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.spec.seccomp import LinuxSeccomp
@@ -135,9 +138,9 @@ def _open_cache(path: str) -> int:
         fd = os.open(path, flags)
     except FileNotFoundError:
         try:
-            os.makedirs(path, 0o700, exist_ok=True)
+            fds.private_directory(path)
             fd = os.open(path, flags)
-        except OSError:
+        except (KernelError, OSError):
             return -1
     except OSError:
         return -1

@@ -54,9 +54,10 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     )
     if wishes.monitor is not None:
         draft.prepare.append(wishes.monitor)
-    process.add_outside(draft, config.process, around)
+    process.add_outside(draft, config.process, host, around)
     _add_cgroup_join(draft, wishes)
     spaces.add(draft, wishes)
+    process.add_affinity(draft, config.process, "process")
     if wishes.keyring:
         draft.inside.append(Op("keyring", name=wishes.keyring))
     if _needs_procfs(config):
@@ -75,7 +76,9 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     process.add_identity(draft, config.process, host, wishes, around)
     _, execute = process.add_program(draft, config.process, wishes, around)
     if config.hooks is not None:
-        draft.inside += _hooks(config.hooks.start_container, "hooks.startContainer")
+        env = execute.fields["env"]
+        assert isinstance(env, tuple)
+        draft.inside += _hooks(config.hooks.start_container, "hooks.startContainer", env)
     if wishes.init:
         draft.inside.append(Op("init"))
     draft.inside.append(execute)
@@ -90,20 +93,28 @@ def build_exec(
     pidfd: int,
     join: int,
     mapped: bool,
+    config: Config | None = None,
     warnings: list[str] | None = None,
     where: str = "process",
 ) -> list[Op]:
-    """The plan of one more process in a running container, whose first process `pidfd` refers to.
+    """The plan of one more process in a running container, whose first process `pidfd` refers to and whose
+    configuration is `config`.
 
     `join` is the mask of CLONE_NEW* namespaces that differ from the caller's.
     """
     draft = Draft()
     around = process.ProcessPlan(
-        where, mapped=mapped, warnings=[] if warnings is None else warnings, new_mount_namespace=False
+        where,
+        mapped=mapped,
+        warnings=[] if warnings is None else warnings,
+        new_mount_namespace=False,
+        personality=config.linux.personality.domain if config and config.linux.personality else "",
+        memory_policy=config.linux.memory_policy if config else None,
     )
     if wishes.monitor is not None:
         draft.prepare.append(wishes.monitor)
-    process.add_outside(draft, spec, around)
+    process.add_outside(draft, spec, host, around)
+    process.add_exec_affinity(draft, spec, where)
     _add_cgroup_join(draft, wishes)
     if join:
         slot = draft.slot()
@@ -115,6 +126,7 @@ def build_exec(
     cgroup = _cgroup_slot(draft, wishes)
     draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
+    process.add_affinity(draft, spec, where, one_more=True)
     if wishes.keyring:
         draft.inside.append(Op("keyring", name=wishes.keyring))
     if spec.apparmor_profile or spec.selinux_label:
@@ -129,12 +141,13 @@ def build_exec(
 class Spaces:
     """The namespaces of a config: which are joined by path, which are made."""
 
-    __slots__ = ("config", "host", "joined", "made", "mapped", "new_mount")
+    __slots__ = ("config", "host", "joined", "made", "mapped", "new_mount", "slots")
 
     def __init__(self, config: Config, host: Host) -> None:
         self.config = config
         self.host = host
         self.joined: list[tuple[str, str, str]] = []  # (type, path, where)
+        self.slots: dict[str, int] = {}  # where `add` has opened them
         self.made = 0
         for index, space in enumerate(config.linux.namespaces):
             if space.path:
@@ -145,7 +158,7 @@ class Spaces:
         self.new_mount = bool(self.made & _NEWNS)
 
     def add(self, draft: Draft, wishes: Wishes) -> None:
-        slots = {}
+        slots = self.slots
         for kind, path, where in self.joined:
             slots[kind] = draft.slot()
             draft.prepare.append(Op("open", where, slot=slots[kind], path=path, flags=O_RDONLY | O_CLOEXEC))
@@ -234,8 +247,13 @@ def _add_root(
     around: process.ProcessPlan,
 ) -> None:
     assert config.process is not None
-    mounts.add_root(draft, config, rootfs)
-    mounts.add_mounts(draft, config, host, wishes)
+    # Hooks join the mount namespace (setns(2) takes them to what lies over its "/") and use the host's path of the
+    # root file system, as they may with runc. A mapped root could perhaps not walk to that path.
+    seen_by_hooks = _has_early_hooks(config) and not spaces.mapped and not wishes.no_pivot
+    mounts.add_root(draft, config, rootfs, at_its_path=seen_by_hooks)
+    mounts.add_mounts(
+        draft, config, rootfs.path, host, wishes, mapped=spaces.mapped, user_slot=spaces.slots.get("user", NONE)
+    )
     mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
     _add_hooks_before_pivot(draft, config)
     draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))
@@ -247,20 +265,27 @@ def _add_hooks_before_pivot(draft: Draft, config: Config) -> None:
     """createRuntime (and prestart) hooks are the host's to run, in its own namespaces; createContainer hooks run
     here, in the container's, with paths of the host (config.md, "POSIX-platform Hooks")."""
     hooks = config.hooks
-    if hooks is None or not (hooks.prestart or hooks.create_runtime or hooks.create_container or hooks.start_container):
+    if hooks is None or not (_has_early_hooks(config) or hooks.start_container):
         return
     draft.inside.append(Op("sync", "hooks", name=SYNC_RUNTIME_HOOKS))
     draft.inside += _hooks(hooks.create_container, "hooks.createContainer")
 
 
-def _hooks(hooks: tuple[Hook, ...], where: str) -> list[Op]:
+def _has_early_hooks(config: Config) -> bool:
+    """Hooks that run while the root file system has been mounted but not entered."""
+    hooks = config.hooks
+    return hooks is not None and bool(hooks.prestart or hooks.create_runtime or hooks.create_container)
+
+
+def _hooks(hooks: tuple[Hook, ...], where: str, env: tuple[str, ...] = ()) -> list[Op]:
+    """`env` is what hooks without an environment get: that of the program, for those which run where it will."""
     return [
         Op(
             "hook",
             f"{where}[{index}]",
             path=hook.path,
             args=hook.args or (hook.path,),
-            env=hook.env,
+            env=hook.env or env,
             timeout_ms=(hook.timeout or 0) * 1000,
         )
         for index, hook in enumerate(hooks)

@@ -48,6 +48,20 @@ def to_text(ops: list[Op]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _processors(mask: bytes) -> str:
+    """A CPU mask as the kernel lists it: 0-3,7; "all" when no bit is missing."""
+    bits = int.from_bytes(mask, "little")
+    if bits == (1 << 8 * len(mask)) - 1:
+        return "all"
+    spans: list[list[int]] = []
+    for number in (n for n in range(bits.bit_length()) if bits >> n & 1):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
@@ -205,13 +219,13 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "ioprio": lambda f: f"ioprio_set(IOPRIO_WHO_PROCESS, 0, class {f['value'] >> 13}, level {f['value'] & 0x1FFF})",
     "personality": lambda f: f"personality({f['value']:#x})",
     "mempolicy": lambda f: f"set_mempolicy({f['mode']:#x}, {f['nodes'].hex() or 'NULL'})",
-    "affinity": lambda f: f"sched_setaffinity(0, {f['mask'].hex()})",
+    "affinity": lambda f: f"sched_setaffinity(0, {_processors(f['mask'])})",
     "keyring": lambda f: f"keyctl(KEYCTL_JOIN_SESSION_KEYRING, {_quote(f['name'])})",
     "clone": _clone,
     "setsid": lambda f: "setsid()",
     "pdeathsig": lambda f: f"prctl(PR_SET_PDEATHSIG, {_signal(f['signal'])})",
     "root_propagation": lambda f: f'mount(NULL, "/", NULL, {_flags(f["flags"], _MS)}, NULL)',
-    "root_attach": lambda f: f'move_mount(slot {f["slot"]} -> "/") = root',
+    "root_attach": lambda f: f"move_mount(slot {f['slot']} -> {_quote(f['path'] or '/')}) = root",
     "procfs": lambda f: 'fsopen("proc"); fsconfig(CMD_CREATE); fsmount() = our own /proc',
     "mount": _mount,
     "attach": lambda f: f"move_mount(slot {f['slot']} -> {_quote(f['target'])})",

@@ -14,10 +14,20 @@ class Host:
     """Facts about the machine and the calling process.
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
-    hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd").
+    hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough.
     """
 
-    __slots__ = ("bounding", "capabilities", "cgroup_mode", "cgroup_mounts", "in_initial_userns", "last_cap", "uid")
+    __slots__ = (
+        "bounding",
+        "capabilities",
+        "cgroup_mode",
+        "cgroup_mounts",
+        "in_initial_userns",
+        "last_cap",
+        "rlimits",
+        "uid",
+    )
 
     def __init__(
         self,
@@ -29,6 +39,7 @@ class Host:
         in_initial_userns: bool = True,
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
+        rlimits: dict[int, tuple[int, int]] | None = None,
     ) -> None:
         self.uid = uid
         self.capabilities = capabilities
@@ -37,6 +48,7 @@ class Host:
         self.in_initial_userns = in_initial_userns
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
+        self.rlimits = rlimits or {}
 
 
 class Rootfs:

@@ -14,6 +14,7 @@ from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import (
     NONE,
     TARGET_COPY_UP,
+    TARGET_IN_PROC,
     TARGET_MUST_BE_DIRECTORY,
     TARGET_NOFOLLOW,
     Op,
@@ -62,8 +63,9 @@ _DEV_SYMLINKS = (
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
-def add_root(draft: Draft, config: Config, rootfs: Rootfs) -> None:
-    """The root tree, detached on the host, attached as the first thing in the new mount namespace."""
+def add_root(draft: Draft, config: Config, rootfs: Rootfs, *, at_its_path: bool) -> None:
+    """The root tree, detached on the host, attached as the first thing in the new mount namespace: over "/", or
+    `at_its_path`, where hooks of the host that enter the namespace look for it."""
     propagation = _root_propagation(config)
     slot = draft.slot()
     where = "root.path"
@@ -84,7 +86,9 @@ def add_root(draft: Draft, config: Config, rootfs: Rootfs) -> None:
     draft.inside.append(Op("root_propagation", where, flags=flags | m.MS_REC))
     if propagation & m.MS_SHARED:
         draft.inside.append(Op("root_propagation", where, flags=m.MS_PRIVATE))
-    draft.inside.append(Op("root_attach", "root.path", slot=slot))
+    # Under a root that becomes shared only "/" itself is made private.
+    path = rootfs.path if at_its_path and rootfs.mount is None and not propagation & m.MS_SHARED else ""
+    draft.inside.append(Op("root_attach", "root.path", slot=slot, path=path))
 
 
 def _root_propagation(config: Config) -> int:
@@ -142,13 +146,18 @@ def _attributes(slot: int, options: MountOptions, where: str) -> Op:
     )
 
 
-def add_mounts(draft: Draft, config: Config, host: Host, wishes: Wishes) -> None:
-    """`mounts`, in their order. A read-only /dev becomes so only in `add_finish`, for devices come first."""
+def add_mounts(
+    draft: Draft, config: Config, rootfs: str, host: Host, wishes: Wishes, *, mapped: bool, user_slot: int
+) -> None:
+    """`mounts`, in their order. A read-only /dev becomes so only in `add_finish`, for devices come first.
+
+    `mapped`: the container has a user namespace; `user_slot` holds it when it is joined by path, else NONE.
+    """
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
     for index, entry in enumerate(config.mounts):
         where = f"mounts[{index}]"
         options = m.parse_options(entry.options, where + ".options")
-        target = clean(entry.destination)
+        target = _inside(entry.destination, rootfs)
         if target == "/":
             raise InvalidArgument(
                 "mount destination",
@@ -159,7 +168,8 @@ def add_mounts(draft: Draft, config: Config, host: Host, wishes: Wishes) -> None
         kind = "bind" if options.bind else entry.type or ""
         _check_in_proc(target, kind, where)
         if kind == "bind":
-            _add_bind(draft, config, entry, options, target, where, shared_root=shared_root)
+            userns = _idmap_slot(draft, config, entry, options, user_slot, where)
+            _add_bind(draft, entry, options, target, userns, where, shared_root=shared_root, mapped=mapped)
         elif kind == "cgroup":
             _add_cgroup(draft, config, host, wishes, options, target, where)
         elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
@@ -174,6 +184,13 @@ def add_mounts(draft: Draft, config: Config, host: Host, wishes: Wishes) -> None
             _add_file_system(draft, entry, options, kind, target, where)
         for flags in options.propagation:
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
+
+
+def _inside(destination: str, rootfs: str) -> str:
+    """The destination as the container sees it. Some callers write the whole path on the host, as old runtimes took
+    it; runc still does."""
+    target = clean(destination)
+    return target[len(rootfs) :] if rootfs != "/" and target.startswith(rootfs + "/") else target
 
 
 def clean(path: str) -> str:
@@ -209,18 +226,21 @@ def _target_flags(options: MountOptions, target: str) -> int:
         flags |= TARGET_NOFOLLOW
     if target in ("/proc", "/sys"):
         flags |= TARGET_MUST_BE_DIRECTORY
+    if target in _ALLOWED_IN_PROC:
+        flags |= TARGET_IN_PROC
     return flags
 
 
 def _add_bind(
     draft: Draft,
-    config: Config,
     entry: Mount,
     options: MountOptions,
     target: str,
+    userns: int,
     where: str,
     *,
     shared_root: bool,
+    mapped: bool,
 ) -> None:
     slot = draft.slot()
     if not entry.source:
@@ -237,38 +257,62 @@ def _add_bind(
         prepare.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=m.MS_SLAVE, recursive=1, userns=NONE)
         )
-    userns = _idmap_slot(draft, config, entry, options, where)
-    if options.attr_set or options.attr_clr or userns != NONE:
+    if userns != NONE:
+        recursive = int(options.idmap_recursive)
         prepare.append(
-            Op(
-                "mount_attr",
-                where + ".options",
-                slot=slot,
-                set=options.attr_set,
-                clear=options.attr_clr,
-                propagation=0,
-                recursive=int(userns != NONE and options.idmap_recursive),
-                userns=userns,
-            )
-        )
-    if options.rec_attr_set or options.rec_attr_clr:
-        prepare.append(
-            Op(
-                "mount_attr",
-                where + ".options",
-                slot=slot,
-                set=options.rec_attr_set,
-                clear=options.rec_attr_clr,
-                propagation=0,
-                recursive=1,
-                userns=NONE,
-            )
+            Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=0, recursive=recursive, userns=userns)
         )
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=_target_flags(options, target)))
+    _add_bind_attributes(draft, slot, options, entry.options, target, where + ".options", mapped=mapped)
 
 
-def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOptions, where: str) -> int:
+# What mount(8) and the kernel let a bind say about itself; of these a user namespace cannot take back what its parent
+# has set, NOSYMFOLLOW excepted (mount_namespaces(7), "Restrictions on mount namespaces").
+_LOCKABLE = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+_ATIME = m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME
+_ATIME_WORDS = ("noatime", "nodiratime", "relatime", "strictatime")
+
+
+def _add_bind_attributes(
+    draft: Draft,
+    slot: int,
+    options: MountOptions,
+    words: tuple[str, ...],
+    target: str,
+    where: str,
+    *,
+    mapped: bool,
+) -> None:
+    """A bind without any attribute keeps those of its source. With one, what is not said is cleared, as a remount by
+    mount(2) does it, but for the access time: that stays unless one is chosen. With a user namespace only what was
+    said is cleared, and by the kernel's leave: inside, where it refuses what the host has locked."""
+    attr_set, said = options.attr_set, options.attr_clr & ~_ATIME
+    clear = said
+    if attr_set or options.attr_clr:
+        clear = (_LOCKABLE | m.MOUNT_ATTR_NOSYMFOLLOW) & ~attr_set
+    if any(word in _ATIME_WORDS for option in words for word in option.split(",")):
+        clear |= _ATIME
+    else:
+        attr_set &= ~_ATIME
+    late = rec_late = 0
+    rec_clear = options.rec_attr_clr
+    if mapped:
+        late, clear = said & _LOCKABLE, clear & ~_LOCKABLE
+        rec_late, rec_clear = rec_clear & _LOCKABLE, rec_clear & ~_LOCKABLE
+    for on, off, recursive in ((attr_set, clear, 0), (options.rec_attr_set, rec_clear, 1)):
+        if on or off:
+            draft.prepare.append(
+                Op("mount_attr", where, slot=slot, set=on, clear=off, propagation=0, recursive=recursive, userns=NONE)
+            )
+    for off, recursive in ((late, 0), (rec_late, 1)):
+        if off:
+            draft.inside.append(Op("remount", where, target=target, set=0, clear=off, recursive=recursive, options=()))
+
+
+def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOptions, user_slot: int, where: str) -> int:
     uids, gids = entry.uid_mappings, entry.gid_mappings
+    if options.idmap and not uids and not options.idmap_uids and user_slot != NONE:
+        return user_slot
     if options.idmap and not uids:
         uids, gids = config.linux.uid_mappings, config.linux.gid_mappings
         if not uids and not options.idmap_uids:
@@ -492,7 +536,9 @@ def add_finish(draft: Draft, config: Config) -> None:
             )
     if config.root is not None and config.root.readonly:
         draft.inside.append(Op("root_readonly", "root.readonly"))
-    if config.linux.rootfs_propagation in ("unbindable", "runbindable"):
+    # Shared, too, only at the end: the detached tree was private, and while it is shared nothing of the host must hang
+    # on it (pivot_root(2)).
+    if config.linux.rootfs_propagation in ("unbindable", "runbindable", "shared", "rshared"):
         flags = _PROPAGATION[config.linux.rootfs_propagation]
         draft.inside.append(Op("propagation", "linux.rootfsPropagation", target="/", flags=flags))
 

@@ -57,8 +57,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "pdeathsig": (22, "C", "signal:u"),
     # mount(NULL, "/", NULL, flags, NULL) in the new mount namespace.
     "root_propagation": (23, "C", "flags:u"),
-    # Puts the detached tree in `slot` over "/" and takes it as the root in which targets are resolved.
-    "root_attach": (24, "C", "slot:u"),
+    # Puts the detached tree in `slot` over `path`, "" for "/", and takes it as the root in which targets are resolved.
+    "root_attach": (24, "C", "slot:u path:s"),
     # A detached procfs of the new PID namespace, for every later write to /proc.
     "procfs": (25, "C", ""),
     # fsopen … fsmount as in new_mount, then move_mount onto `target` in the root; flags TARGET_*.
@@ -116,6 +116,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
 MONITOR_TERMINAL = 1
 MONITOR_OPEN_STDIN = 2
 MONITOR_STDIN_ONCE = 4
+MONITOR_EPHEMERAL = 8  # the exit status need not survive a power cut: no fsync
 
 OOM_NONE = 0
 OOM_MEMORY_EVENTS = 2  # memory.events of v2 or memory.oom_control of v1: its line "oom_kill N" is read at the exit

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from masu.spec.runtime import LinuxMemoryPolicy, Process
 
 _SIGKILL = 9
+# The kernel takes as many bits as it has processors (sched_setaffinity(2)) and keeps to the cpuset.
+_ALL_PROCESSORS = b"\xff" * 1024
 
 # sched(7), linux/sched.h
 _SCHED_POLICIES = {
@@ -73,7 +75,7 @@ class ProcessPlan:
         self.memory_policy = memory_policy
 
 
-def add_outside(draft: Draft, process: Process, around: ProcessPlan) -> None:
+def add_outside(draft: Draft, process: Process, host: Host, around: ProcessPlan) -> None:
     """What needs the host's power or the host's /proc; all of it is inherited by the container's process."""
     where = around.where
     if process.oom_score_adj is not None:
@@ -81,11 +83,27 @@ def add_outside(draft: Draft, process: Process, around: ProcessPlan) -> None:
             Op("write", where + ".oomScoreAdj", path="/proc/self/oom_score_adj", data=b"%d" % process.oom_score_adj)
         )
     if around.mapped:
-        # A mapped root has no CAP_SYS_RESOURCE or CAP_SYS_NICE over the host's limits (capabilities(7)).
-        draft.prepare += _rlimits(process, where) + _scheduling(process, where)
+        # A mapped root has no CAP_SYS_RESOURCE or CAP_SYS_NICE over the host's limits (capabilities(7)): hard limits
+        # are raised here, and set to what is wanted inside, where a low one no longer harms our own work.
+        draft.prepare += _raised_limits(process, host, where) + _scheduling(process, where)
+
+
+def add_exec_affinity(draft: Draft, process: Process, where: str) -> None:
+    """execCPUAffinity.initial: where an exec runs before it is in the container's cgroup (config.md, "Process")."""
     affinity = process.exec_cpu_affinity
     if affinity is not None and affinity.initial:
         draft.prepare.append(Op("affinity", where + ".execCPUAffinity.initial", mask=cpu_mask(affinity.initial, where)))
+
+
+def add_affinity(draft: Draft, process: Process, where: str, *, one_more: bool = False) -> None:
+    """Which processors the program may use, once it is in its cgroup. Whoever started us may have been bound to a
+    few of them; the container is not, except by its cpuset. `one_more` is for `exec`, which may ask for its own."""
+    affinity = process.exec_cpu_affinity if one_more else None
+    if affinity is not None and affinity.final:
+        where += ".execCPUAffinity.final"
+        draft.inside.append(Op("affinity", where, mask=cpu_mask(affinity.final, where)))
+    elif affinity is None or not affinity.initial:
+        draft.inside.append(Op("affinity", mask=_ALL_PROCESSORS))
 
 
 def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, around: ProcessPlan) -> None:
@@ -101,12 +119,12 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     if around.personality:
         inside.append(_personality(around.personality))
     inside += _labels(process, where)
-    # Without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is there (seccomp(2)).
+    inside += _rlimits(process, where)
+    inside.append(Op("close_fds", keep=wishes.preserve_fds))
+    # Without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is there (seccomp(2)). What follows it must
+    # do with old system calls: filters written before close_range(2) or openat2(2) answer those with ENOSYS.
     if wishes.seccomp is not None and not process.no_new_privileges:
         inside.append(_seccomp(wishes))
-    if not around.mapped:
-        inside += _rlimits(process, where)
-    inside.append(Op("close_fds", keep=wishes.preserve_fds))
     _add_user(draft, process, host, around)
     if wishes.seccomp is not None and process.no_new_privileges:
         inside.append(_seccomp(wishes))
@@ -114,32 +132,30 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
 
 def _add_user(draft: Draft, process: Process, host: Host, around: ProcessPlan) -> None:
     where, inside, user = around.where, draft.inside, process.user
-    sets = _capability_sets(process, host, around)
-    if sets is not None:
-        inside.append(Op("bounding", where + ".capabilities.bounding", capabilities=sets[0]))
+    bounding, effective, permitted, inheritable, ambient = _capability_sets(process, host, around)
+    inside.append(Op("bounding", where + ".capabilities.bounding", capabilities=bounding))
     inside.append(Op("umask", where + ".user.umask", mask=0o022 if user.umask is None else user.umask))
     inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
     inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     groups = pack(f"<{len(user.additional_gids)}I", *user.additional_gids)
     inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=0))
-    if sets is not None:
-        _, effective, permitted, inheritable, ambient = sets
-        inside.append(
-            Op(
-                "caps",
-                where + ".capabilities",
-                effective=effective,
-                permitted=permitted,
-                inheritable=inheritable,
-                ambient=ambient,
-            )
+    inside.append(
+        Op(
+            "caps",
+            where + ".capabilities",
+            effective=effective,
+            permitted=permitted,
+            inheritable=inheritable,
+            ambient=ambient,
         )
+    )
 
 
-def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple[int, int, int, int, int] | None:
+def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple[int, int, int, int, int]:
     wanted = process.capabilities
     if wanted is None:
-        return None
+        # No section means no capability, as in runc: not all those of whoever started us.
+        return 0, 0, 0, 0, 0
     path = around.where + ".capabilities"
     warnings = around.warnings
 
@@ -162,6 +178,11 @@ def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple
             )
         bounding, permitted, effective = bounding & host.bounding, permitted & host.bounding, effective & host.bounding
     inheritable &= bounding
+    # capabilities(7), "Ambient": only what is both permitted and inheritable can be raised.
+    for name in capabilities.names(ambient & ~(inheritable & permitted)):
+        warnings.append(
+            f"{path}.ambient: can't raise ambient capability {name}: it is not both permitted and inheritable"
+        )
     return bounding, effective, permitted, inheritable, ambient & inheritable & permitted
 
 
@@ -231,6 +252,17 @@ def _rlimits(process: Process, where: str) -> list[Op]:
         )
         for index, item in enumerate(process.rlimits)
     ]
+
+
+def _raised_limits(process: Process, host: Host, where: str) -> list[Op]:
+    """Hard limits that are above the present ones; the soft ones stay."""
+    ops = []
+    for index, item in enumerate(process.rlimits):
+        number = rlimits.NUMBERS[item.type]
+        soft, hard = host.rlimits.get(number, (item.hard, item.hard))
+        if item.hard > hard:
+            ops.append(Op("rlimit", f"{where}.rlimits[{index}]", resource=number, soft=soft, hard=item.hard))
+    return ops
 
 
 def _scheduling(process: Process, where: str) -> list[Op]:

@@ -479,7 +479,8 @@ class Remote:
         if isinstance(error, aiohttp.InvalidURL):
             return FailedPrecondition("registry", host, detail=f"not a usable URL: {url!r}")
         if isinstance(error, aiohttp.ClientConnectorError) and not self._answered:
-            return Unavailable("registry", host, error.errno or 0, detail=str(error.os_error.strerror or error))
+            # getaddrinfo(3) has numbers of its own, below zero
+            return Unavailable("registry", host, max(error.errno or 0, 0), detail=str(error.os_error.strerror or error))
         if isinstance(error, TimeoutError):
             reason = f"no data for {self.policy.stall_timeout_s:g} s"
             if not self._answered:

@@ -36,8 +36,9 @@ class Bundle:
         return os.path.realpath(os.path.join(self.path, root.path))
 
 
-def read(path: str) -> Bundle:
-    """Raises NotFound without a config.json, InvalidArgument with the JSON path of what is wrong in it."""
+def read(path: str, *, to_run: bool = True) -> Bundle:
+    """Raises NotFound without a config.json, InvalidArgument with the JSON path of what is wrong in it, or, when it is
+    `to_run`, of what this user may not do."""
     path = os.path.realpath(path)
     file = path + "/config.json"
     try:
@@ -51,13 +52,13 @@ def read(path: str) -> Bundle:
             detail="JSON specification file config.json not found",
             hint="make one with `masu-oci spec`, or name the directory with --bundle",
         ) from None
-    return parse(path, text)
+    return parse(path, text, to_run=to_run)
 
 
-def parse(path: str, text: bytes) -> Bundle:
+def parse(path: str, text: bytes, *, to_run: bool = True) -> Bundle:
     """The bundle of an absolute `path` whose config.json has been read."""
     warnings: list[str] = []
-    bundle = Bundle(path, text, parse_config(text, warnings), warnings)
+    bundle = Bundle(path, text, parse_config(text, warnings, to_run=to_run), warnings)
     rootfs = bundle.rootfs
     if not os.path.isdir(rootfs):
         raise NotFound(
@@ -70,10 +71,13 @@ def parse(path: str, text: bytes) -> Bundle:
     return bundle
 
 
-def parse_config(text: bytes, warnings: list[str]) -> Config:
-    """A config.json that Linux can run."""
-    config = spec.parse_config(jsontext.loads(text, name="config.json"), warnings)
+def parse_config(text: bytes, warnings: list[str], *, to_run: bool = True) -> Config:
+    """A config.json that Linux can run, and this user when it is `to_run`."""
+    data = jsontext.loads(text, name="config.json")
+    if not isinstance(data, dict):
+        raise InvalidArgument("config.json", detail="an object is wanted")
+    config = spec.parse_config(data, warnings)
     spec.require_linux(config)
-    if os.geteuid() != 0:
+    if to_run and os.geteuid() != 0:
         spec.check_rootless(config)
     return config

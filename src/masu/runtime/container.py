@@ -12,9 +12,10 @@ Nothing here says whether the container runs: that is asked of the kernel, by pi
 
 from __future__ import annotations
 
+import errno
 import os
 
-from masu.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
+from masu.errors import AlreadyExists, DataLoss, InvalidArgument, KernelError, MasuError, NotFound, Unavailable
 from masu.linux import fds, pidfd, procfs
 from masu.linux.cgroups import Cgroup
 from masu.runtime import lifecycle
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from masu.spec.runtime import Config
 
 STATE_VERSION = 1
+_SALVAGE = "what it was is lost; a forced removal still clears it"
 _MAX_ID = 1024
 _MAX_STATE_BYTES = 1 << 20
 
 
 class Facts:
-    """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates."""
+    """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
+    `wait_index` is the operation of the plan that waits for `start`."""
 
     __slots__ = (
         "annotations",
@@ -44,6 +47,7 @@ class Facts:
         "pid",
         "rootfs",
         "start_time",
+        "wait_index",
     )
 
     def __init__(
@@ -60,6 +64,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        wait_index: int = 0,
     ) -> None:
         self.id = id
         self.bundle = bundle
@@ -72,6 +77,7 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.wait_index = wait_index
 
     def to_json(self) -> dict[str, object]:
         facts: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
@@ -81,13 +87,13 @@ class Facts:
     @classmethod
     def from_json(cls, data: object, path: str) -> Facts:
         if not isinstance(data, dict) or data.get("version") != STATE_VERSION:
-            version = data.get("version") if isinstance(data, dict) else None
-            raise DataLoss("state", path, detail=f"version {version}, this masu-oci knows {STATE_VERSION}")
+            version = data.get("version", "missing") if isinstance(data, dict) else "missing"
+            raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
         try:
             pid, start = data["creator"]
             return cls(**{**{name: data[name] for name in cls.__slots__}, "creator": (pid, start)})
         except (KeyError, TypeError, ValueError) as error:
-            raise DataLoss("state", path, detail=str(error)) from error
+            raise DataLoss("state", path, detail="a field is missing or of a wrong type", hint=_SALVAGE) from error
 
 
 class Container:
@@ -125,13 +131,41 @@ class Container:
             text = fds.read_bounded(path, _MAX_STATE_BYTES)
         except FileNotFoundError:
             raise NotFound("container", id, detail="container does not exist", where=root) from None
-        return cls(directory, Facts.from_json(jsontext.loads(text, name=path), path))
+        except KernelError as error:
+            if error.errno == errno.ENOTDIR:
+                raise NotFound("container", id, detail="container does not exist", where=root) from None
+            raise
+        try:
+            data = jsontext.loads(text, name=path)
+        except InvalidArgument as error:
+            raise DataLoss("state", path, detail=error.detail, hint=_SALVAGE) from error
+        return cls(directory, Facts.from_json(data, path))
+
+    @classmethod
+    def salvage(cls, root: str, id: str) -> Container:
+        """For its removal alone: a container whose state.json cannot be read. Its cgroups, through which its processes
+        are found, are those that its configuration names. Raises NotFound when it has no directory."""
+        from masu.linux import cgroups  # rarely needed
+
+        check_id(id)
+        directory = f"{root}/{id}"
+        if not os.path.isdir(directory):
+            raise NotFound("container", id, detail="container does not exist", where=root)
+        facts = Facts(
+            id=id, bundle="", rootfs="", created="", oci_version="", annotations={}, owner_uid=0, creator=(0, 0)
+        )
+        container = cls(directory, facts)
+        try:
+            facts.cgroup_paths = cgroups.predict(container.config().linux.cgroups_path, id)
+        except (MasuError, OSError):
+            pass  # no configuration either: it had not come so far
+        return container
 
     @classmethod
     def make(cls, root: str, facts: Facts) -> Container:
         """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
         check_id(facts.id)
-        os.makedirs(root, 0o700, exist_ok=True)
+        fds.private_directory(root)
         directory = f"{root}/{facts.id}"
         try:
             os.mkdir(directory, 0o700)
@@ -227,19 +261,26 @@ def check_id(id: str) -> None:
 
 def remove_directory(directory: str) -> None:
     """Removes a container's directory: state.json last, so that an interrupted removal can be seen and repeated."""
-    try:
-        names = sorted(os.listdir(directory), key=lambda name: name == "state.json")
-    except FileNotFoundError:
-        return
-    for name in names:
+    while True:
         try:
-            os.unlink(f"{directory}/{name}")
+            names = sorted(os.listdir(directory), key=lambda name: name == "state.json")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            try:
+                os.unlink(f"{directory}/{name}")
+            except FileNotFoundError:
+                pass
+        try:
+            os.rmdir(directory)
         except FileNotFoundError:
             pass
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        pass
+        except OSError as error:
+            # Somebody who waits for the lock makes its file anew as soon as it is gone; they find out in their turn.
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            continue
+        return
 
 
 def _is_abandoned(directory: str) -> bool:

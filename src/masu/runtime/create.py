@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from masu.errors import KernelError, MasuError
-from masu.linux import fds, idmap, passwd, procfs
+from masu.linux import cgroups, fds, idmap, namespaces, passwd, procfs
 from masu.linux.cgroups import Cgroup
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
@@ -26,6 +26,7 @@ from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
 from masu.spec import jsontext
+from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
     config = bundle.config
     warnings = bundle.warnings
+    _check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
     container = Container.make(
         root,
@@ -117,11 +119,12 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
-            host = machine.gather()
+            host = machine.gather(_limits_to_raise(config))
             cgroup = _make_cgroup(container, config, host, undo, warnings)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
+            container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
             answers = _Birth(container, config, options, warnings)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
@@ -133,6 +136,16 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         undo.run(error)
         raise
     return Created(container, launched, warnings)
+
+
+def _check_sysctls(config: Config) -> None:
+    """A namespace joined by its path may be the host's own; the check of the config alone cannot know (CVE-2022-0532).
+    Raises InvalidArgument."""
+    spaces = config.linux.namespaces
+    if config.linux.sysctl and any(space.path for space in spaces):
+        own = frozenset(item.type for item in spaces if not (item.path and namespaces.is_own(item.path, item.type)))
+        for key in config.linux.sysctl:
+            spec.check_sysctl(key, own)
 
 
 def now() -> str:
@@ -197,6 +210,7 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
+        self._limit_processes()
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
@@ -206,11 +220,19 @@ class _Birth(Answers):
             handover.send_pidfd(options.pidfd_socket, pidfd)
         if self.listener_fd >= 0:
             assert self.config.linux.seccomp is not None
-            handover.send_listener(self.config.linux.seccomp, container.state(lifecycle.CREATING), self.listener_fd)
+            state = container.state(lifecycle.CREATING, pid)
+            handover.send_listener(self.config.linux.seccomp, state, pid, self.listener_fd)
             os.close(self.listener_fd)
         if options.on_ready is not None:
             options.on_ready(container)
         return b""
+
+    def _limit_processes(self) -> None:
+        resources = self.config.linux.resources
+        if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
+            # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
+            only = type(resources)(pids=resources.pids)
+            self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
@@ -228,6 +250,11 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
+    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
+    # there already, for it may be somebody else's.
+    predicted = cgroups.predict(config.linux.cgroups_path, container.id)
+    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+    container.save()
     cgroup = Cgroup.create(
         config.linux.cgroups_path,
         container.id,
@@ -238,10 +265,20 @@ def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, 
     undo.add(cgroup.delete)
     undo.add(cgroup.kill)
     container.facts.cgroup_paths = cgroup.paths()
-    # Known from now on, so that a killed create can be cleaned up by whoever comes next.
     container.save()
-    cgroup.apply(config.linux.resources, where="linux.resources", warnings=warnings)
+    resources = config.linux.resources
+    if resources is not None:
+        # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
+        resources = resources.replace(pids=None)
+    cgroup.apply(resources, where="linux.resources", warnings=warnings)
     return cgroup
+
+
+def _limits_to_raise(config: Config) -> tuple[str, ...]:
+    """The limits that have to be raised before a user namespace is entered, when there is one."""
+    if config.process is None or all(space.type != "user" for space in config.linux.namespaces):
+        return ()
+    return tuple(item.type for item in config.process.rlimits)
 
 
 def _wishes(

@@ -9,7 +9,7 @@ from masu.linux import namespaces
 from masu.plan import build as plan_build
 from masu.plan.host import Wishes
 from masu.runtime import facts as machine
-from masu.runtime import lifecycle
+from masu.runtime import handover, lifecycle
 from masu.runtime.container import Container
 from masu.runtime.create import compile_seccomp, home_of, ways_in, write_pid_file
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.plan.ops import Op
-    from masu.spec.runtime import Process
+    from masu.spec.runtime import Config, Process
 
 
 class ExecOptions:
@@ -28,7 +28,7 @@ class ExecOptions:
     __slots__ = (
         "cgroups", "console_fd", "ignore_paused", "monitor", "monitor_fds", "no_new_keyring",
         "on_plan",
-        "on_ready", "pid_file", "preserve_fds",
+        "on_ready", "pid_file", "pidfd_socket", "preserve_fds",
         "seccomp_cache", "stdio",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class ExecOptions:
         on_plan: Callable[[list[Op]], None] | None = None,
         on_ready: Callable[[], None] | None = None,
         pid_file: str = "",
+        pidfd_socket: str = "",
         preserve_fds: int = 0,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
@@ -57,6 +58,7 @@ class ExecOptions:
         self.on_plan = on_plan
         self.on_ready = on_ready
         self.pid_file = pid_file
+        self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
@@ -94,11 +96,12 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         )
         ops = plan_build.build_exec(
             process,
-            machine.gather(),
+            machine.gather(tuple(item.type for item in process.rlimits) if mapped else ()),
             wishes,
             pidfd=target,
             join=join,
             mapped=mapped,
+            config=config,
             warnings=warnings,
         )
         keep = (target, *options.monitor_fds, *range(3, 3 + options.preserve_fds))
@@ -106,7 +109,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             keep = (*keep, options.console_fd)
         if options.on_plan is not None:
             options.on_plan(ops)
-        launched = launch(ops, _Birth(options, warnings), keep=keep, stdio=options.stdio)
+        launched = launch(ops, _Birth(container, config, options, warnings), keep=keep, stdio=options.stdio)
     finally:
         os.close(target)
     try:
@@ -118,16 +121,28 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
 
 
 class _Birth(Answers):
-    def __init__(self, options: ExecOptions, warnings: list[str]) -> None:
+    def __init__(self, container: Container, config: Config, options: ExecOptions, warnings: list[str]) -> None:
+        self.container = container
+        self.config = config
         self.options = options
+        self.listener_fd = -1
         self.warnings = warnings
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
+        if self.options.pidfd_socket:
+            handover.send_pidfd(self.options.pidfd_socket, pidfd)
+        if self.listener_fd >= 0:
+            assert self.config.linux.seccomp is not None
+            handover.send_listener(self.config.linux.seccomp, self.container.state(), pid, self.listener_fd)
+            os.close(self.listener_fd)
         if self.options.on_ready is not None:
             self.options.on_ready()
         return b""
+
+    def listener(self, fd: int) -> None:
+        self.listener_fd = fd
 
     def warning(self, op: Op, text: str) -> None:
         self.warnings.append(f"{op.where or op.name}: {text}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from masu.linux import capabilities, cgroups, namespaces
+from masu.linux import capabilities, cgroups, namespaces, rlimits
 from masu.plan.host import Host
 
 
-def gather() -> Host:
-    """Looks at this process and this machine; some ten system calls."""
+def gather(limits: tuple[str, ...] = ()) -> Host:
+    """Looks at this process and this machine; some ten system calls. `limits` are the RLIMIT_* to be looked at."""
     layout = cgroups.detect()
     sets = capabilities.current()
     return Host(
@@ -20,6 +20,7 @@ def gather() -> Host:
         in_initial_userns=namespaces.in_initial_user_namespace(),
         cgroup_mode=layout.mode,
         cgroup_mounts=_v1_mounts(layout),
+        rlimits={rlimits.NUMBERS[name]: rlimits.current(name) for name in limits},
     )
 
 

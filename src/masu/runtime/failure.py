@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno as e
 import os
 
-from masu.errors import FailedPrecondition, KernelError, MasuError, Unavailable
+from masu.errors import FailedPrecondition, KernelError, MasuError, Unavailable, describe_errno
+from masu.linux import signals
 from masu.plan.ops import Op
 
 # (operation, errno) -> hint. The detail that masu-launch sends names the component of the path or the kernel's log.
@@ -63,12 +64,33 @@ _SYSCALLS: dict[str, str] = {
 }  # fmt: skip
 
 
+class HookError(Unavailable):
+    """A hook that failed; the sentence begins as runc's, which says what the hook did after the colon."""
+
+    def message(self) -> str:
+        parts = [f"{self.what}: {self.obj}"]
+        if self.errno:
+            parts.append(describe_errno(self.errno))
+        if self.detail:
+            parts.append(self.detail)
+        return ": ".join(parts)
+
+
+def hook_error(kind: str, number: int, path: str, errno: int = 0, *, detail: str = "") -> HookError:
+    """Of hook `number` among hooks.`kind`."""
+    return HookError(
+        f"error running {kind} hook #{number}", path, errno, detail=detail, where=f"hooks.{kind}[{number}]"
+    )
+
+
 class ProgramError(FailedPrecondition):
     """The program itself cannot be run; the sentence is runc's, which says the errno in its own words."""
 
     def message(self) -> str:
         return f"{self.what}: {self.detail}" if self.detail else self.what
 
+
+_SCHED_DEADLINE = 6
 
 # Which field names the object the operation is about.
 _OBJECTS = ("target", "path", "name", "uid_map", "flags")
@@ -83,13 +105,31 @@ def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
         return _explain_program(op, errno, detail)
     if op.name == "hook":
         kind = op.where.partition(".")[2].partition("[")[0]
-        number = op.where.rpartition("[")[2].rstrip("]")
-        return Unavailable(
-            f"error running {kind} hook #{number}", str(op.fields["path"]), errno, detail=detail, where=op.where
-        )
+        number = int(op.where.rpartition("[")[2].rstrip("]"))
+        # EIO and ETIMEDOUT are masu-launch's own, for hooks that ran; then the detail says all.
+        ran = errno in (e.EIO, e.ETIMEDOUT)
+        return hook_error(kind, number, str(op.fields["path"]), 0 if ran else errno, detail=_named_signal(detail))
     obj = next((op.fields[name] for name in _OBJECTS if isinstance(op.fields.get(name), str)), "")
     hint = _HINTS.get((op.name, errno), "")
+    if op.name == "scheduler" and errno == e.EPERM and op.fields["policy"] == _SCHED_DEADLINE:
+        hint += "; process scheduler can't be used together with AllowedCPUs: a deadline needs every processor"
     return KernelError(_SYSCALLS.get(op.name, op.name), obj, errno, detail=detail, where=op.where, hint=hint)
+
+
+def signal_words(number: int) -> str:
+    """ "SIGSYS, bad system call" for 31."""
+    import _signal
+
+    return f"{signals.name(number)}, {(_signal.strsignal(number) or 'unknown signal').lower()}"
+
+
+def _named_signal(detail: str) -> str:
+    """masu-launch knows signals by number: "the hook was killed by signal 31: what it said"."""
+    before, found, rest = detail.partition("killed by signal ")
+    digits = rest.partition(":")[0]
+    if not found or not digits.isdecimal():
+        return detail
+    return f"{before}{found}{digits} ({signal_words(int(digits))}){rest[len(digits) :]}"
 
 
 def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
@@ -117,7 +157,7 @@ def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
         return ProgramError(
             what,
             errno=errno,
-            detail=detail or "permission denied",
+            detail="permission denied" + (f": {detail}" if detail and detail != program else ""),
             where=op.where,
             hint="is it a file, executable for this user, on a file system without noexec?",
         )

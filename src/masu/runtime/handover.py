@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from masu.spec.runtime import LinuxSeccomp
 
 
-def connect(path: str, where: str) -> socket:
+def connect(path: str, where: str, what: str = "connect") -> socket:
     """A stream connection to the socket at `path`. Raises KernelError with the place that named it."""
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
@@ -20,13 +20,13 @@ def connect(path: str, where: str) -> socket:
     except OSError as error:
         sock.close()
         hint = "a unix socket's path holds at most 107 bytes" if len(path.encode()) > 107 else "is somebody listening?"
-        raise KernelError("connect", path, error.errno or 0, where=where, hint=hint) from error
+        raise KernelError(what, path, error.errno or 0, where=where, hint=hint) from error
     return sock
 
 
-def send(path: str, where: str, payload: bytes, fd: int) -> None:
-    """Connects, sends `payload` with `fd` beside it, hangs up."""
-    sock = connect(path, where)
+def send(path: str, where: str, payload: bytes, fd: int, what: str = "connect") -> None:
+    """Connects, sends `payload` with `fd` beside it, hangs up. `what` names the connecting in an error."""
+    sock = connect(path, where, what)
     try:
         sock.sendmsg([payload], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))])
     except OSError as error:
@@ -40,13 +40,16 @@ def send_pidfd(path: str, pidfd: int) -> None:
     send(path, "--pidfd-socket", b"pidfd", pidfd)
 
 
-def send_listener(seccomp: LinuxSeccomp, state: dict[str, object], fd: int) -> None:
-    """The container process state of config-linux.md ("The Container Process State") with the listener's fd."""
+def send_listener(seccomp: LinuxSeccomp, state: dict[str, object], pid: int, fd: int) -> None:
+    """The container process state of config-linux.md ("The Container Process State") with the listener's fd; `pid`
+    is of the process that is filtered, in an exec another than the container's."""
     document = {
         "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
-        "pid": state["pid"],
+        "pid": pid,
         "metadata": seccomp.listener_metadata or "",
         "state": state,
     }
-    send(seccomp.listener_path or "", "linux.seccomp.listenerPath", jsontext.dumps(document).encode(), fd)
+    payload = jsontext.dumps(document).encode()
+    what = "failed to connect with seccomp agent"  # runc's words, which its callers match on
+    send(seccomp.listener_path or "", "linux.seccomp.listenerPath", payload, fd, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import FailedPrecondition, KernelError
+from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.linux import pidfd
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
@@ -44,4 +44,8 @@ def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
 
 
 def _has_pid_namespace(container: Container) -> bool:
-    return any(space.type == "pid" and not space.path for space in container.config().linux.namespaces)
+    try:
+        config = container.config()
+    except (MasuError, OSError):
+        return False  # unreadable: SIGKILL to everyone is right either way
+    return any(space.type == "pid" and not space.path for space in config.linux.namespaces)

@@ -12,12 +12,19 @@ from masu.runtime.create import compile_seccomp, ways_in
 
 
 def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
-    """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only."""
+    """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only.
+    A container that only root can make is planned as root would."""
     config = bundle.config
     paths = cgroups.predict(config.linux.cgroups_path, id)
     predicted = cgroups.Cgroup(paths)
-    host = facts.gather()
-    joins, cgroup_dir = ways_in(predicted, mapped=build.Spaces(config, host).mapped)
+    process = config.process
+    limits = tuple(item.type for item in process.rlimits) if process is not None else ()
+    host = facts.gather(limits)
+    mapped = build.Spaces(config, host).mapped
+    if host.uid != 0 and not mapped:
+        host.uid = 0
+        host.capabilities = host.bounding = (1 << (host.last_cap + 1)) - 1
+    joins, cgroup_dir = ways_in(predicted, mapped=mapped)
     wishes = Wishes(
         cgroup_paths=paths,
         join_files=joins,

@@ -10,23 +10,22 @@ import os
 import select
 from _struct import unpack_from
 
-from masu.errors import FailedPrecondition, KernelError
+from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.plan.ops import Op
 from masu.runtime import hooks, lifecycle
 from masu.runtime.container import Container
 from masu.runtime.failure import explain
+from masu.runtime.kill import kill
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from masu.errors import MasuError
-
+_SIGKILL = 9
 _MAX_ERROR_BYTES = 16384
 
 
-def start(container: Container) -> list[str]:
-    """Releases a created container; returns warnings of poststart hooks.
+def start(container: Container) -> None:
+    """Releases a created container and runs its poststart hooks.
 
-    Raises FailedPrecondition when it is not created, and what kept the program from running.
+    Raises FailedPrecondition when it is not created, what kept the program from running, and the first poststart hook
+    that fails; then the container has been stopped.
     """
     with container.lock():
         container.require("start")
@@ -35,10 +34,25 @@ def start(container: Container) -> list[str]:
         error = _read_error(container)
     if error is not None:
         raise error
+    run_poststart(container)
+
+
+def run_poststart(container: Container) -> None:
+    """Since 1.3 of the specification a failing poststart hook stops the container (runtime.md, "Lifecycle"); before,
+    it was only worth a warning."""
     config = container.config()
     if config.hooks is None or not config.hooks.poststart:
-        return []
-    return hooks.run_all_warning(config.hooks.poststart, "poststart", container.state(lifecycle.RUNNING))
+        return
+    try:
+        hooks.run_all(config.hooks.poststart, "poststart", container.state(lifecycle.RUNNING))
+    except MasuError as error:
+        try:
+            kill(container, _SIGKILL, everyone=True)
+        except FailedPrecondition:
+            pass  # it has ended by itself
+        except MasuError as failure:
+            error.cleanup.append(failure)
+        raise
 
 
 def _release(container: Container) -> None:
@@ -65,12 +79,13 @@ def _read_error(container: Container) -> MasuError | None:
         os.close(fd)
     if len(data) < 16:
         return None
-    errno: int = unpack_from("<IIii", data)[2]
+    _, index, errno, _ = unpack_from("<IIii", data)
     config = container.config()
     if config.process is None:
         return KernelError("execve", errno=errno)
-    # Only the hooks and the program itself come after the FIFO: rebuild what `explain` needs of them.
+    # Only the startContainer hooks and the program itself come after the FIFO: rebuild what `explain` needs of them.
     detail = data[16:].decode("utf-8", "replace")
-    if detail.startswith("hook "):
-        return KernelError("startContainer hook", errno=errno, detail=detail, where="hooks.startContainer")
-    return explain([Op("exec", "process.args", args=config.process.args, env=())], 0, errno, detail)
+    hooks_ = config.hooks.start_container if config.hooks is not None else ()
+    ops = [Op("hook", f"hooks.startContainer[{number}]", path=hook.path) for number, hook in enumerate(hooks_)]
+    ops.append(Op("exec", "process.args", args=config.process.args, env=()))
+    return explain(ops, min(index - container.facts.wait_index - 1, len(hooks_)), errno, detail)

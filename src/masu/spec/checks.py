@@ -55,7 +55,7 @@ def check_linux(config: Config, warnings: list[str]) -> None:
     for index, mount in enumerate(config.mounts):
         _check_mount(mount, f"mounts[{index}]", "user" in types, warnings)
     for key in linux.sysctl:
-        _check_sysctl(key, types)
+        check_sysctl(key, types)
     if linux.net_devices:
         _check_net_devices(linux, types)
 
@@ -166,7 +166,9 @@ def sysctl_path(key: str, where: str = "") -> str:
     return path
 
 
-def _check_sysctl(key: str, types: frozenset[str]) -> None:
+def check_sysctl(key: str, types: frozenset[str]) -> None:
+    """Raises InvalidArgument for a setting that belongs to none of the namespaces in `types`, those of its own that
+    the container has: it would be the whole machine's."""
     where = key_path("linux.sysctl", key)
     path = sysctl_path(key, where)
     # In dots again, dots inside a part as slashes: the one form that the rules below are written in.

@@ -10,7 +10,7 @@ the value seen and what is allowed; `warnings` gets a sentence for each thing ac
 from __future__ import annotations
 
 from masu.errors import Unimplemented
-from masu.spec.checks import check_linux, check_rootless, sysctl_path
+from masu.spec.checks import check_linux, check_rootless, check_sysctl, sysctl_path
 from masu.spec.fields import (
     I32,
     Value,
@@ -118,6 +118,7 @@ __all__ = [
     "State",
     "User",
     "check_rootless",
+    "check_sysctl",
     "default_config",
     "parse_config",
     "parse_process",

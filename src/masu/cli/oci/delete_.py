@@ -12,13 +12,13 @@ from masu.runtime.delete import delete
 def run(call: Call) -> int:
     force = call.options.on("force")
     try:
-        container = _open(root_of(call), call.args[0], force=force)
+        warnings = delete(_open(root_of(call), call.args[0], force=force), force=force)
     except NotFound:
         # As runc: what is not there any more need not be removed by force.
         if force:
             return 0
         raise
-    for warning in delete(container, force=force):
+    for warning in warnings:
         log_of(call).warning(warning)
     return 0
 

@@ -14,7 +14,7 @@ from masu.spec import jsontext
 
 
 def run(call: Call) -> int:
-    bundle = bundles.read(call.options.text("bundle"))
+    bundle = bundles.read(call.options.text("bundle"), to_run=False)
     id = call.args[0] if call.args else os.path.basename(bundle.path) or "container"
     ops = preview.plan(bundle, id)
     if call.options.on("json"):
