@@ -137,5 +137,5 @@ int do_seccomp(struct launch *launch, const struct operation *op, struct masu_er
     int result = (int)sys(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
     if (result == -EACCES)
         return fail(err, result, "seccomp needs no_new_privs or CAP_SYS_ADMIN");
-    return result < 0 ? fail(err, result, "seccomp: filter or flags %#x are refused", flags) : 0;
+    return result < 0 ? fail(err, result, "seccomp: filter or flags 0x%x are refused", flags) : 0;
 }

@@ -349,7 +349,7 @@ static int fail_clone(struct masu_error *err, int number, uint64_t flags)
         return fail(err, number, "clone3: a limit in /proc/sys/user/max_*_namespaces, or nested too deeply");
     if (number == -EAGAIN)
         return fail(err, number, "clone3: a limit on processes (pids cgroup, RLIMIT_NPROC, kernel.pid_max)");
-    return fail(err, number, "clone3 with flags %#lx", (unsigned long)flags);
+    return fail(err, number, "clone3 with flags 0x%lx", (unsigned long)flags);
 }
 
 /* The waiting parent that a PID 1 has to be: CLONE_PARENT is refused to it (clone(2)). */

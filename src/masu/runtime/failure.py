@@ -98,6 +98,8 @@ _OBJECTS = ("target", "path", "name", "uid_map", "flags")
 
 def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
     """The error that the failure of operation `index` means to the user."""
+    if errno == e.EBADMSG and detail.startswith("malformed plan"):
+        return KernelError("masu-launch", errno=errno, detail=detail, hint="this masu and its masu-launch do not match")
     if index >= len(ops):
         return KernelError("masu-launch", errno=errno, detail=detail or f"operation {index}, which was not in the plan")
     op = ops[index]
