@@ -9,6 +9,7 @@ from masu.cli.engine.common import engine_of, filters, labels_match, out
 from masu.cli.options import Call, Command, Flag, integer
 from masu.cli.table import Listing
 from masu.engine import times
+from masu.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def run(call: Call) -> int:
     everything = options.on("all") or last >= 0 or "status" in wanted or "exited" in wanted
     found: list[tuple[Record, State]] = []
     for record in reversed(engine.containers.all()):
-        state = engine.containers.state(record, patience_s=_PATIENCE_S)
+        try:
+            state = engine.containers.state(record, patience_s=_PATIENCE_S)
+        except NotFound:
+            continue  # removed while we looked
         if (state.is_up or everything) and _matches(record, state, wanted):
             found.append((record, state))
             if last >= 0 and len(found) >= last:
