@@ -1,44 +1,12 @@
 /* The tar formats a layer may come in: ustar, PAX (with GNU's sparse 0.0, 0.1, 1.0), GNU (base-256, long names, old
  * sparse), V7. Where they leave room, this follows Go's archive/tar, which made nearly every layer there is.
  * Strict: a header that contradicts itself is refused, never guessed at. */
-#include "unpack.h"
+#include "formats.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { BLOCK = 512 };
-
-/* The header block of POSIX.1-1988, and what GNU puts behind it. */
-struct header {
-    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[6], version[2];
-    char user[32], group[32], major[8], minor[8];
-    union {
-        char prefix[155];
-        struct {
-            char atime[12], ctime[12], offset[12], longnames[4], unused, sparse[4][24], extended, real_size[12];
-        } gnu;
-    };
-    char padding[12];
-};
-_Static_assert(sizeof(struct header) == BLOCK, "a tar header is one block");
-
-/* What the PAX records of one entry say. */
-struct pax {
-    const char *path, *link, *sparse_name;
-    size_t path_length, link_length, sparse_name_length;
-    bool has_size, has_mtime, has_uid, has_gid, has_real_size;
-    int64_t size, uid, gid, real_size;
-    struct timespec mtime;
-    const char *sparse_map;
-    size_t sparse_map_length;
-    int sparse_major, sparse_minor;
-    bool sparse_pairs; /* 0.0: fragments already in tar->fragments */
-    int64_t pending_offset;
-    size_t fragment_count;
-    bool sparse;
-};
 
 int fail(struct error *err, enum kind kind, const char *what)
 {
@@ -87,7 +55,7 @@ static ssize_t fill(struct tar *tar, struct error *err)
     return n;
 }
 
-static int take(struct tar *tar, void *into, size_t size, struct error *err)
+int take(struct tar *tar, void *into, size_t size, struct error *err)
 {
     unsigned char *out = into;
     while (size > 0) {
@@ -105,7 +73,7 @@ static int take(struct tar *tar, void *into, size_t size, struct error *err)
     return 0;
 }
 
-static int skip(struct tar *tar, int64_t size, struct error *err)
+int skip(struct tar *tar, int64_t size, struct error *err)
 {
     while (size > 0) {
         ssize_t n = fill(tar, err);
@@ -149,93 +117,10 @@ ssize_t tar_data(struct tar *tar, const void **data, size_t most, struct error *
     return n;
 }
 
-static int64_t padding_of(int64_t size)
+int64_t padding_of(int64_t size)
 {
     return (BLOCK - size % BLOCK) % BLOCK;
 }
-
-/* ---- numbers ---- */
-
-/* Octal with spaces and NULs around it, or GNU's base-256: the first byte has its high bit set, two's complement. */
-static bool parse_number(const char *field, size_t width, int64_t *value)
-{
-    const unsigned char *f = (const unsigned char *)field;
-    if (f[0] & 0x80) {
-        unsigned char flip = f[0] & 0x40 ? 0xff : 0;
-        uint64_t number = 0;
-        for (size_t i = 0; i < width; i++) {
-            unsigned char byte = (unsigned char)(f[i] ^ flip);
-            if (i == 0)
-                byte &= 0x7f;
-            if (number >> 56)
-                return false;
-            number = number << 8 | byte;
-        }
-        if (number >> 63)
-            return false;
-        *value = flip ? (int64_t)~number : (int64_t)number;
-        return true;
-    }
-    size_t i = 0, end = width;
-    while (i < end && (f[i] == ' ' || f[i] == 0))
-        i++;
-    while (end > i && (f[end - 1] == ' ' || f[end - 1] == 0))
-        end--;
-    int64_t number = 0;
-    for (; i < end && f[i]; i++) {
-        if (f[i] < '0' || f[i] > '7' || number >> 59)
-            return false;
-        number = number * 8 + (f[i] - '0');
-    }
-    *value = number;
-    return true;
-}
-
-static bool parse_decimal(const char *text, size_t length, int64_t *value)
-{
-    if (length == 0 || length > 19)
-        return false;
-    uint64_t number = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        number = number * 10 + (uint64_t)(text[i] - '0');
-    }
-    if (number >> 63)
-        return false;
-    *value = (int64_t)number;
-    return true;
-}
-
-/* PAX times: [-]seconds[.fraction]; what is finer than nanoseconds is cut off. */
-static bool parse_time(const char *text, size_t length, struct timespec *time)
-{
-    bool negative = length > 0 && text[0] == '-';
-    if (negative)
-        text++, length--;
-    const char *dot = memchr(text, '.', length);
-    size_t whole = dot ? (size_t)(dot - text) : length;
-    int64_t seconds;
-    if (!parse_decimal(text, whole, &seconds) || seconds >> 40)
-        return false;
-    long nanoseconds = 0, unit = 100000000;
-    for (size_t i = whole + 1; i < length; i++, unit /= 10) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        nanoseconds += (text[i] - '0') * unit;
-    }
-    if (negative) {
-        seconds = -seconds;
-        if (nanoseconds) {
-            seconds--;
-            nanoseconds = 1000000000 - nanoseconds;
-        }
-    }
-    *time = (struct timespec){.tv_sec = seconds, .tv_nsec = nanoseconds};
-    return true;
-}
-
-/* ---- extended headers ---- */
 
 /* Reads the data of a header that describes the next one into memory, NUL-terminated. */
 static char *read_extended(struct tar *tar, int64_t size, size_t *length, struct error *err)
@@ -256,256 +141,6 @@ static char *read_extended(struct tar *tar, int64_t size, size_t *length, struct
     text[size] = 0;
     *length = (size_t)size;
     return text;
-}
-
-static int add_fragment(struct tar *tar, size_t *count, int64_t offset, int64_t length, struct error *err)
-{
-    if (*count == MAX_SPARSE)
-        return fail(err, EXHAUSTED, "a sparse file has too many fragments");
-    if (*count == tar->fragment_capacity) {
-        size_t capacity = tar->fragment_capacity ? tar->fragment_capacity * 2 : 64;
-        struct fragment *grown = realloc(tar->fragments, capacity * sizeof *grown);
-        if (!grown)
-            return fail_errno(err, "realloc");
-        tar->fragments = grown;
-        tar->fragment_capacity = capacity;
-    }
-    tar->fragments[(*count)++] = (struct fragment){offset, length};
-    return 0;
-}
-
-static bool is(const char *key, size_t length, const char *wanted)
-{
-    return strlen(wanted) == length && memcmp(key, wanted, length) == 0;
-}
-
-static bool begins(const char *key, size_t length, const char *wanted)
-{
-    return strlen(wanted) < length && memcmp(key, wanted, strlen(wanted)) == 0;
-}
-
-static int one_xattr(struct entry *entry, const char *name, size_t name_length, const char *value, size_t length,
-                     struct error *err)
-{
-    if (name_length > MAX_XATTR_NAME || memchr(name, 0, name_length))
-        return fail(err, INVALID, "an xattr's name is too long or holds a NUL");
-    if (length > MAX_XATTR_VALUE)
-        return fail(err, EXHAUSTED, "an xattr is longer than 64 KiB");
-    /* A record given twice: the last one counts (POSIX pax). The bound keeps this linear enough. */
-    for (size_t i = 0; i < entry->xattr_count; i++) {
-        struct xattr *known = &entry->xattrs[i];
-        if (known->name_length == name_length && memcmp(known->name, name, name_length) == 0) {
-            known->value = value;
-            known->value_length = length;
-            return 0;
-        }
-    }
-    if (entry->xattr_count == MAX_XATTRS)
-        return fail(err, EXHAUSTED, "an entry has more than 1024 xattrs");
-    entry->xattrs[entry->xattr_count++] = (struct xattr){name, value, name_length, length};
-    return 0;
-}
-
-static int pax_number(const char *value, size_t length, bool *has, int64_t *number, struct error *err)
-{
-    *has = length > 0; /* an empty value takes an earlier one back */
-    if (*has && !parse_decimal(value, length, number))
-        return fail(err, INVALID, "a PAX record's number is not a number");
-    return 0;
-}
-
-static int pax_text(const char *value, size_t length, const char **text, size_t *text_length, struct error *err)
-{
-    if (memchr(value, 0, length))
-        return fail(err, INVALID, "a PAX record's path holds a NUL");
-    if (length > MAX_PATH)
-        return fail(err, INVALID, "a path is longer than 4095 bytes");
-    *text = length ? value : NULL;
-    *text_length = length;
-    return 0;
-}
-
-static int pax_record(struct tar *tar, struct pax *pax, struct entry *entry, const char *key, size_t key_length,
-                      const char *value, size_t length, struct error *err)
-{
-    if (is(key, key_length, "path"))
-        return pax_text(value, length, &pax->path, &pax->path_length, err);
-    if (is(key, key_length, "linkpath"))
-        return pax_text(value, length, &pax->link, &pax->link_length, err);
-    if (is(key, key_length, "size"))
-        return pax_number(value, length, &pax->has_size, &pax->size, err);
-    if (is(key, key_length, "uid"))
-        return pax_number(value, length, &pax->has_uid, &pax->uid, err);
-    if (is(key, key_length, "gid"))
-        return pax_number(value, length, &pax->has_gid, &pax->gid, err);
-    if (is(key, key_length, "mtime")) {
-        pax->has_mtime = length > 0;
-        if (pax->has_mtime && !parse_time(value, length, &pax->mtime))
-            return fail(err, INVALID, "a PAX record's time is not a time");
-        return 0;
-    }
-    if (begins(key, key_length, "SCHILY.xattr."))
-        return one_xattr(entry, key + 13, key_length - 13, value, length, err);
-    if (!begins(key, key_length, "GNU.sparse."))
-        return 0; /* names, comments, times we do not keep, vendors' own */
-    key += 11, key_length -= 11;
-    int64_t number = 0;
-    bool has;
-    if (is(key, key_length, "name"))
-        return pax_text(value, length, &pax->sparse_name, &pax->sparse_name_length, err);
-    if (is(key, key_length, "map")) {
-        pax->sparse = true;
-        pax->sparse_map = value;
-        pax->sparse_map_length = length;
-        return 0;
-    }
-    if (pax_number(value, length, &has, &number, err) < 0)
-        return -1;
-    if (is(key, key_length, "major")) {
-        pax->sparse_major = number > 1 ? 2 : (int)number;
-        pax->sparse = true;
-    } else if (is(key, key_length, "minor")) {
-        pax->sparse_minor = number > 0 ? 1 : 0;
-    } else if (is(key, key_length, "realsize") || is(key, key_length, "size")) {
-        pax->has_real_size = has;
-        pax->real_size = number;
-    } else if (is(key, key_length, "offset")) {
-        if (pax->pending_offset >= 0)
-            return fail(err, INVALID, "a sparse fragment has no length");
-        pax->pending_offset = number;
-    } else if (is(key, key_length, "numbytes")) {
-        if (pax->pending_offset < 0)
-            return fail(err, INVALID, "a sparse fragment has no offset");
-        pax->sparse = pax->sparse_pairs = true;
-        int64_t offset = pax->pending_offset;
-        pax->pending_offset = -1;
-        return add_fragment(tar, &pax->fragment_count, offset, number, err);
-    }
-    return 0;
-}
-
-/* "%d key=value\n", the number counting all of the record. */
-static int read_records(struct tar *tar, struct pax *pax, struct entry *entry, struct error *err)
-{
-    const char *at = tar->extended, *end = at + tar->extended_length;
-    while (at < end) {
-        const char *space = memchr(at, ' ', (size_t)(end - at));
-        int64_t length;
-        if (!space || !parse_decimal(at, (size_t)(space - at), &length) || length > end - at ||
-            length < space - at + 4 || at[length - 1] != '\n')
-            return fail(err, INVALID, "a PAX record is malformed");
-        const char *key = space + 1, *stop = at + length - 1;
-        const char *equals = memchr(key, '=', (size_t)(stop - key));
-        if (!equals || equals == key || memchr(key, 0, (size_t)(equals - key)))
-            return fail(err, INVALID, "a PAX record is malformed");
-        if (pax_record(tar, pax, entry, key, (size_t)(equals - key), equals + 1, (size_t)(stop - equals - 1), err) < 0)
-            return -1;
-        at += length;
-    }
-    return 0;
-}
-
-/* ---- sparse files ---- */
-
-/* 0.1: "offset,length,offset,length…" in one record. */
-static int read_sparse_map(struct tar *tar, struct pax *pax, struct error *err)
-{
-    const char *at = pax->sparse_map, *end = at + pax->sparse_map_length;
-    int64_t pair[2];
-    int which = 0;
-    pax->fragment_count = 0;
-    while (at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        const char *stop = comma ? comma : end;
-        if (!parse_decimal(at, (size_t)(stop - at), &pair[which]))
-            return fail(err, INVALID, "a sparse map is malformed");
-        if (which && add_fragment(tar, &pax->fragment_count, pair[0], pair[1], err) < 0)
-            return -1;
-        which = !which;
-        at = comma ? comma + 1 : end;
-    }
-    return which ? fail(err, INVALID, "a sparse map is malformed") : 0;
-}
-
-/* One decimal line of a 1.0 map, which stands in the data, in whole blocks. */
-static int read_sparse_line(struct tar *tar, int64_t *used, int64_t *number, struct error *err)
-{
-    char line[21];
-    size_t length = 0;
-    for (;;) {
-        char c;
-        if (*used == tar->remaining || *used > MAX_EXTENDED)
-            return fail(err, INVALID, "a sparse map is malformed");
-        if (take(tar, &c, 1, err) < 0)
-            return -1;
-        ++*used;
-        if (c == '\n')
-            break;
-        if (length == sizeof line - 1)
-            return fail(err, INVALID, "a sparse map is malformed");
-        line[length++] = c;
-    }
-    return parse_decimal(line, length, number) ? 0 : fail(err, INVALID, "a sparse map is malformed");
-}
-
-static int read_sparse_data(struct tar *tar, struct pax *pax, struct error *err)
-{
-    int64_t used = 0, count;
-    pax->fragment_count = 0;
-    if (read_sparse_line(tar, &used, &count, err) < 0)
-        return -1;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t offset, length;
-        if (read_sparse_line(tar, &used, &offset, err) < 0 || read_sparse_line(tar, &used, &length, err) < 0 ||
-            add_fragment(tar, &pax->fragment_count, offset, length, err) < 0)
-            return -1;
-    }
-    int64_t rest = padding_of(used);
-    if (used + rest > tar->remaining)
-        return fail(err, INVALID, "a sparse map is malformed");
-    tar->remaining -= used + rest;
-    return skip(tar, rest, err);
-}
-
-static int read_sparse_gnu(struct tar *tar, const struct header *header, size_t *count, int64_t *real_size,
-                           struct error *err)
-{
-    const char *at = header->gnu.sparse[0];
-    size_t slots = 4;
-    bool more = header->gnu.extended != 0;
-    char block[BLOCK];
-    if (!parse_number(header->gnu.real_size, 12, real_size))
-        return fail(err, INVALID, "a header's number is malformed");
-    for (;;) {
-        for (size_t i = 0; i < slots && at[24 * i]; i++) {
-            int64_t offset, length;
-            if (!parse_number(at + 24 * i, 12, &offset) || !parse_number(at + 24 * i + 12, 12, &length))
-                return fail(err, INVALID, "a header's number is malformed");
-            if (add_fragment(tar, count, offset, length, err) < 0)
-                return -1;
-        }
-        if (!more)
-            return 0;
-        if (take(tar, block, BLOCK, err) < 0)
-            return -1;
-        at = block;
-        slots = 21;
-        more = block[504] != 0;
-    }
-}
-
-/* Ascending, not overlapping, inside the file, and as much as there is data. */
-static int check_fragments(const struct entry *entry, struct error *err)
-{
-    int64_t end = 0, sum = 0;
-    for (size_t i = 0; i < entry->fragment_count; i++) {
-        struct fragment f = entry->fragments[i];
-        if (f.offset < end || f.length < 0 || f.offset > entry->size || f.length > entry->size - f.offset)
-            return fail(err, INVALID, "a sparse map is out of order or beyond the file");
-        end = f.offset + f.length;
-        sum += f.length;
-    }
-    return sum == entry->data ? 0 : fail(err, INVALID, "a sparse map does not match its data");
 }
 
 /* ---- headers ---- */

@@ -12,7 +12,7 @@ import pytest
 
 from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from masu.store import NamespaceStore, Store, open_store
-from masu.store.content import Writer
+from masu.store.ingest import Writer, lock_ingest
 from masu.store.trees import fsync_folder
 
 
@@ -246,16 +246,12 @@ def test_the_next_writer_is_not_robbed(store: Store, ns: NamespaceStore, monkeyp
 
 
 def test_who_waited_for_the_lock_learns_that_it_is_there(ns: NamespaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from masu.store import content
-
-    real = content._lock_ingest
-
     def after_somebody_else(folder: str, ref: str) -> int:
         monkeypatch.undo()
         put(ns, b"same")
-        return real(folder, ref)
+        return lock_ingest(folder, ref)
 
-    monkeypatch.setattr(content, "_lock_ingest", after_somebody_else)
+    monkeypatch.setattr("masu.store.content.lock_ingest", after_somebody_else)
     with pytest.raises(AlreadyExists):
         ns.content.writer("ref", expected=digest_of(b"same"))
     assert ns.content.statuses() == []

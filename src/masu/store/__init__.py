@@ -8,7 +8,7 @@
       meta.db              metadata (db.py)
       reserve              a megabyte to be given up when a full disk would forbid removing things
       blobs/sha256/<hex>   verified blobs (content.py)
-      ingest/<id>/         writes in progress, or interrupted
+      ingest/<id>/         writes in progress, or interrupted (ingest.py)
       snapshots/<driver>/  layers (masu.snapshots)
 
 Any number of processes and threads may use one state directory at once; there is no server and no lock held
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from masu.store.content import Content
-    from masu.store.content import Writer as Writer
     from masu.store.gc import GcReport
+    from masu.store.ingest import Writer as Writer
     from masu.store.leases import Lease as Lease
     from masu.store.leases import Leases
     from masu.store.snapshots import SnapshotRecords
@@ -182,10 +182,11 @@ class NamespaceStore:
     def root(self) -> str:
         return self.store.root
 
-    def transaction(self, *, durable: bool = True) -> Transaction:
+    def transaction(self, *, durable: bool = True, freeing: bool = False) -> Transaction:
         """`with ns.transaction():` makes several calls one commit: all of it or nothing, one fsync.
 
         `durable=False`: no fsync at all; a power cut may take the commit back. For throw-away containers.
+        `freeing`: it removes or stops something, and may use the reserve when the disk is full.
         Other processes' writes wait meanwhile: nothing slow belongs inside.
         """
-        return self.store.db.write(durable=durable)
+        return self.store.db.write(durable=durable, freeing=freeing)

@@ -23,7 +23,7 @@ import os
 import time
 
 from masu.errors import MasuError
-from masu.store import checks, content, events, leases
+from masu.store import checks, content, events, ingest, leases
 from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False
@@ -189,7 +189,7 @@ class _Marker:
 
     def _ingests(self) -> None:
         for name in _files(self.folders.ingest):
-            found = content.read_status(f"{self.folders.ingest}/{name}")
+            found = ingest.read_status(f"{self.folders.ingest}/{name}")
             if found is not None and found[1].expected:
                 self._edge(("ingests", found[0], found[1].ref), ("content", found[0], found[1].expected))
 
@@ -247,11 +247,11 @@ def _drop_rows_without_files(tx: Transaction, folders: Folders, root: str, repor
 def _sweep_ingests(db: Database, folders: Folders, marked: set[Node], now_ns: int, report: GcReport) -> None:
     for name in _files(folders.ingest):
         folder = f"{folders.ingest}/{name}"
-        found = content.read_status(folder)
+        found = ingest.read_status(folder)
         if found is not None and ("ingests", found[0], found[1].ref) in marked:
             continue
         size = found[1].offset if found is not None else 0
-        if content.remove_ingest(folder, idle_before_ns=now_ns - INGEST_IDLE_S * 1_000_000_000):
+        if ingest.remove_ingest(folder, idle_before_ns=now_ns - INGEST_IDLE_S * 1_000_000_000):
             report.ingests += 1
             report.freed_bytes += size
             if found is not None:
