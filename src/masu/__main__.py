@@ -7,9 +7,14 @@ so it is short.
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
+import _signal
+
+# Until our own handling is there, ctrl-C ends us without a word.
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+import gc  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ def main() -> NoReturn:
     # Nearly all that a short command makes lives until its end; looking for garbage costs 2 ms of its start.
     # `thirdparty.enable` switches it on again for the commands that work longer.
     gc.disable()
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         status = _run()
         sys.stdout.flush()
