@@ -15,13 +15,13 @@ from __future__ import annotations
 import os
 
 from masu.errors import KernelError, MasuError
-from masu.linux import cgroups, fds, idmap, namespaces, passwd, procfs
+from masu.linux import cgroups, fds, namespaces, passwd, procfs
 from masu.linux.cgroups import Cgroup
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
 from masu.plan.mounts import id_map
 from masu.runtime import facts as machine
-from masu.runtime import handover, hooks, lifecycle
+from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
@@ -187,6 +187,8 @@ class _Birth(Answers):
     def sync(self, name: str, pid: int) -> bytes:
         config = self.config
         if name == plan_build.SYNC_MAP:
+            from masu.linux import idmap  # these are imported by whose configuration asks for them
+
             linux = config.linux
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
@@ -202,6 +204,8 @@ class _Birth(Answers):
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
         if self.config.hooks is not None:
+            from masu.runtime import hooks
+
             # prestart first: it is the older of the two names for the same moment (config.md, "Prestart").
             hooks.run_all(self.config.hooks.prestart, "prestart", state)
             hooks.run_all(self.config.hooks.create_runtime, "createRuntime", state)
@@ -217,8 +221,12 @@ class _Birth(Answers):
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
         if options.pidfd_socket:
+            from masu.runtime import handover
+
             handover.send_pidfd(options.pidfd_socket, pidfd)
         if self.listener_fd >= 0:
+            from masu.runtime import handover
+
             assert self.config.linux.seccomp is not None
             state = container.state(lifecycle.CREATING, pid)
             handover.send_listener(self.config.linux.seccomp, state, pid, self.listener_fd)

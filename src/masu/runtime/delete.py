@@ -6,7 +6,7 @@ import os
 
 from masu.errors import DataLoss, MasuError
 from masu.linux import pidfd
-from masu.runtime import hooks, lifecycle
+from masu.runtime import lifecycle
 from masu.runtime.container import Container
 
 TYPE_CHECKING = False
@@ -35,6 +35,10 @@ def delete(container: Container, *, force: bool = False) -> list[str]:
             cgroup.delete()
         state = container.state(lifecycle.STOPPED)
         container.remove_directory()
+    if not poststop:
+        return []
+    from masu.runtime import hooks  # by whose configuration has some
+
     return hooks.run_all_warning(poststop, "poststop", state)
 
 

@@ -50,7 +50,6 @@ from masu.plan.ops import (
     MSG_WARNING,
     Op,
 )
-from masu.runtime.failure import explain, unexpected_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ class Launched:
         for fd in fds:
             os.close(fd)
         if kind == MSG_ERROR:
+            from masu.runtime.failure import explain  # most launches need no explanation
+
             raise explain(self._ops, index, errno, detail)
 
 
@@ -170,6 +171,8 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
         elif kind == MSG_PID:
             launched.pid, launched.pidfd = value, fds.pop()
         elif kind == MSG_ERROR:
+            from masu.runtime.failure import explain
+
             raise explain(ops, index, errno, detail)
         elif kind == MSG_MONITOR:
             launched.monitor = value
@@ -178,6 +181,8 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
         elif kind == MSG_WARNING:
             answers.warning(ops[index], detail)
         elif kind == 0:
+            from masu.runtime.failure import unexpected_end
+
             raise unexpected_end(launched.pid)
         else:
             raise DataLoss("launch protocol", f"message {kind}", detail="unknown type")

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.cli.oci.console import Console
     from masu.plan.ops import Op
 
 BUNDLE = Flag(
@@ -101,6 +102,13 @@ def check_preserved(count: int) -> None:
             os.fstat(fd)
         except OSError:
             raise InvalidArgument("--preserve-fds", count, detail=f"file descriptor {fd} is not open") from None
+
+
+def new_console() -> Console:
+    """For a container in the foreground, whose terminal is ours."""
+    from masu.cli.oci.console import Console  # with termios: only where there is a terminal
+
+    return Console()
 
 
 def connect_console(call: Call, terminal: bool, *, detached: bool = True) -> int | None:

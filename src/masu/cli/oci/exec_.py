@@ -10,10 +10,11 @@ from masu.cli.oci.create_ import (
     PRESERVE_FDS,
     check_preserved,
     connect_console,
+    new_console,
     plan_teller,
     seccomp_cache,
 )
-from masu.cli.oci.foreground import Console, wait
+from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
 from masu.errors import FailedPrecondition, InvalidArgument, MasuError
@@ -46,7 +47,7 @@ def _run(call: Call) -> int:
     wanted = process_of(call, container)
     detached = options.on("detach")
     console = connect_console(call, wanted.terminal, detached=detached)
-    ours = Console() if wanted.terminal and not detached else None
+    ours = new_console() if wanted.terminal and not detached else None
     if ours is not None:
         console = ours.theirs
     preserve = options.number("preserve-fds")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from masu.cli.oci import log_of, root_of
-from masu.cli.oci.create_ import CREATE_FLAGS, connect_console, options_of
-from masu.cli.oci.foreground import Console, wait
+from masu.cli.oci.create_ import CREATE_FLAGS, connect_console, new_console, options_of
+from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
 from masu.linux import process
@@ -23,7 +23,7 @@ def run(call: Call) -> int:
     detached = call.options.on("detach")
     terminal = config.process is not None and config.process.terminal
     console = connect_console(call, terminal, detached=detached)
-    ours = Console() if terminal and not detached else None
+    ours = new_console() if terminal and not detached else None
     if ours is not None:
         console = ours.theirs
     signals = None if detached else Signals()
