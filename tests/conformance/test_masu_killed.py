@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import select
+import shutil
 import signal
 import subprocess
 import time
@@ -183,3 +185,21 @@ def test_a_full_disk(masu: Masu, tmp_path: Path) -> None:
         assert done.stdout == ""
     finally:
         subprocess.run(["umount", str(tmp_path / "small")], check=True)
+
+
+def test_a_program_that_outlives_its_monitor_is_ended_by_the_next_command(masu: Masu, tmp_path: Path) -> None:
+    """A set-uid program loses the parent-death signal at its exec (prctl(2)): the cgroup is left to kill it by."""
+    program = tmp_path / "sleep"
+    shutil.copy("/bin/sleep", program)
+    program.chmod(0o4755)
+    tmp_path.chmod(0o755)
+    masu("run", "-d", "--name", "orphan", "-u", "1000", "-v", f"{tmp_path}:/suid", "host", "/suid/sleep", "1000")
+    pid = masu.inspect("orphan")["State"]["Pid"]
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    fd = os.pidfd_open(monitor)
+    os.kill(monitor, signal.SIGKILL)
+    assert select.select([fd], [], [], 20)[0]
+    os.close(fd)
+    assert "Exited (255)" in masu("ps", "-a")
+    assert not Path(f"/proc/{pid}/cwd").exists()
+    masu("rm", "orphan")

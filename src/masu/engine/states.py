@@ -85,13 +85,16 @@ def look(engine: Engine, record: Record, *, settle: bool = True, patience_s: flo
     state.error = str(task.get("error", ""))
     if container is not None:
         status = container.status()
-        if status in (lifecycle.RUNNING, lifecycle.PAUSED):
+        if status in (lifecycle.RUNNING, lifecycle.PAUSED) and namespaces.has_lost_monitor(container):
+            # A program that gained privileges at its exec has lost its parent-death signal (prctl(2)).
+            namespaces.end_orphan(container)
+        elif status in (lifecycle.RUNNING, lifecycle.PAUSED):
             state.status = PAUSED if status == lifecycle.PAUSED else RUNNING
             state.pid = container.facts.pid
             state.started_at = state.started_at or container.facts.created
             state.error = ""
             return state
-        if status != lifecycle.STOPPED:
+        elif status != lifecycle.STOPPED:
             return state
     if state.error:
         state.exit_code = _number(task.get("status"))

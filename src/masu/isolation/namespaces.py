@@ -12,7 +12,7 @@ import os
 
 from masu.errors import InvalidArgument, MasuError
 from masu.isolation import attach
-from masu.linux import cgroups, fds
+from masu.linux import cgroups, fds, pidfd, procfs
 from masu.plan.host import Rootfs
 from masu.plan.ops import (
     MONITOR_EPHEMERAL,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from masu.spec.runtime import Process
 
 _MAX_EXIT_BYTES = 4096
+_KILL_DEADLINE_S = 5.0
 
 
 class Stdio:
@@ -191,6 +192,33 @@ def start_exec(
 def socket_path(container: Container) -> str:
     """Where the container's monitor listens."""
     return container.directory + "/attach.sock"
+
+
+def has_lost_monitor(container: Container) -> bool:
+    """Whether the container's monitor is known to be dead. It notes itself beside the container's first process."""
+    try:
+        lines = fds.read_bounded(container.directory + "/pid", 256).split(b"\n")
+        pid, start_time = (int(word) for word in lines[1].split())
+    except (FileNotFoundError, IndexError, ValueError):
+        return False  # not noted yet, or already gone with its end
+    return not procfs.is_alive(pid, start_time)
+
+
+def end_orphan(container: Container) -> None:
+    """Kills all of a container that has lost its monitor, and waits for the end of its first process."""
+    fd = container.open_pidfd()
+    try:
+        if container.facts.cgroup_paths:
+            container.cgroup.kill()
+        if fd is not None:
+            if not container.facts.cgroup_paths:
+                pidfd.send_signal(fd, 9)
+            pidfd.wait_exited(fd, _KILL_DEADLINE_S)
+    except ProcessLookupError:
+        pass
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def read_exit(path: str) -> Exit | None:
