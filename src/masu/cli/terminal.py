@@ -87,12 +87,6 @@ def clear_onlcr(master: int) -> None:
     termios.tcsetattr(master, termios.TCSANOW, attributes)
 
 
-def write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def read_master(fd: int) -> bytes:
     """What the pty has to say, b"" at its end: a pty tells the end of the other side by EIO."""
     try:

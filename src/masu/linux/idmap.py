@@ -13,7 +13,7 @@ import os
 import stat as _stat
 
 from masu.errors import InvalidArgument, KernelError, NotFound, PermissionDenied, ResourceExhausted
-from masu.linux import _sys, namespaces
+from masu.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,11 +129,6 @@ def to_container(mappings: Iterable[MappingLike], id: int) -> int | None:
         if item.host_id <= id < item.host_id + item.size:
             return item.container_id + id - item.host_id
     return None
-
-
-def in_initial_userns() -> bool:
-    """Whether the caller is in the first user namespace."""
-    return namespaces.in_initial_user_namespace()
 
 
 def write(pid: int, uid_map: str, gid_map: str) -> None:

@@ -356,6 +356,6 @@ def home_of(rootfs: str, uid: int) -> str:
 def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        fds.write_all(fd, data)
     finally:
         os.close(fd)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from masu.cli import terminal, units
+from masu.cli import units
 from masu.cli.engine.common import engine_of
 from masu.cli.options import Call, Command, Flag, natural
+from masu.linux import fds
 
 
 def run(call: Call) -> int:
@@ -27,7 +28,7 @@ def run(call: Call) -> int:
         for entry in batch:
             fd = outputs[entry.stream]
             if fd != current and pending:
-                terminal.write_all(current, b"".join(pending))
+                fds.write_all(current, b"".join(pending))
                 pending = []
             current = fd
             if stamped and fresh[fd]:
@@ -35,7 +36,7 @@ def run(call: Call) -> int:
             fresh[fd] = entry.data.endswith(b"\n")
             pending.append(entry.data)
         if pending:
-            terminal.write_all(current, b"".join(pending))
+            fds.write_all(current, b"".join(pending))
     return 0
 
 

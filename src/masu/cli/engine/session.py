@@ -17,6 +17,7 @@ from masu.cli import terminal
 from masu.cli.signals import SIGHUP, SIGWINCH, Signals
 from masu.errors import FailedPrecondition, InvalidArgument, Unavailable
 from masu.isolation import attach
+from masu.linux import fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ class Session:
             if events & ~select.POLLOUT:
                 kind, payload = attachment.receive()
                 if kind == "o":
-                    terminal.write_all(1, payload)
+                    fds.write_all(1, payload)
                 elif kind == "e":
-                    terminal.write_all(2, payload)
+                    fds.write_all(2, payload)
                 elif kind == "x":
                     return attach.exit_status(payload)
                 elif not kind:

@@ -11,6 +11,7 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, 
 
 from masu.cli import terminal
 from masu.errors import Unavailable
+from masu.linux import fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ class Console:
     def pass_output(self) -> bool:
         """From the container to us; False at its end."""
         data = terminal.read_master(self.master)
-        terminal.write_all(1, data)
+        fds.write_all(1, data)
         return bool(data)
 
     def pass_input(self) -> bool:
         """From us to the container; False at our end."""
         data = os.read(0, 4096)
-        terminal.write_all(self.master, data)
+        fds.write_all(self.master, data)
         return bool(data)
 
     def pass_rest(self) -> None:
