@@ -150,6 +150,7 @@ def test_memcached_with_hooks_that_leave_traces(runtime: Runtime, tmp_path: Path
 def bridged_netns() -> Iterator[str]:
     """A named network namespace with one end of a veth; the other end is on a bridge of the host."""
     ip = peer("ip")
+    new_folder = not os.path.ismount("/run/netns")
     name = f"masut{os.getpid() % 10000}"
     bridge, outside, inside = f"{name}b", f"{name}o", f"{name}i"
 
@@ -171,6 +172,9 @@ def bridged_netns() -> Iterator[str]:
         subprocess.run([ip, "link", "del", outside], check=False)
         subprocess.run([ip, "link", "del", bridge], check=False)
         subprocess.run([ip, "netns", "del", name], check=False)
+        # The first `ip netns add` of a machine makes /run/netns a mount of its own and leaves it so.
+        if new_folder and not os.listdir("/run/netns"):
+            subprocess.run(["umount", "/run/netns"], check=True)
 
 
 def test_a_network_namespace_by_path(runtime: Runtime, bridged_netns: str) -> None:

@@ -95,7 +95,9 @@ class Engine:
 
 
 def default_root() -> str:
-    """/var/lib/masu, or $XDG_DATA_HOME/masu for users who are not root."""
+    """$MASU_ROOT, else /var/lib/masu, or $XDG_DATA_HOME/masu for users who are not root."""
+    if given := os.environ.get("MASU_ROOT"):
+        return given
     if os.geteuid() == 0:
         return "/var/lib/masu"
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.environ.get("HOME", "/"), ".local/share")
@@ -103,7 +105,9 @@ def default_root() -> str:
 
 
 def default_run() -> str:
-    """/run/masu, or $XDG_RUNTIME_DIR/masu for users who are not root."""
+    """$MASU_RUN, else /run/masu, or $XDG_RUNTIME_DIR/masu for users who are not root."""
+    if given := os.environ.get("MASU_RUN"):
+        return given
     if os.geteuid() == 0:
         return "/run/masu"
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/tmp/masu-{os.geteuid()}'}/masu"

@@ -110,7 +110,7 @@ def start(
             if isinstance(error, MasuError):
                 error.cleanup.append(failure)
         if isinstance(error, MasuError):
-            if not state.container.is_alive() or (error.errno in (3, 2) and error.what == "setns"):
+            if state.container.is_ending():
                 raise FailedPrecondition("container", record.name, detail="has just stopped") from error
             births.rename_places(error)
         raise

@@ -16,17 +16,21 @@ _LONG_LIMIT_BYTES = 4 << 20
 
 _ABSENT = (2, 3)  # ENOENT: no such process; ESRCH: it went while we read
 
+_PF_EXITING = 0x4  # of the flags in /proc/PID/stat (include/linux/sched.h)
+
 _boot_id = ""
 
 
 class Stat:
     """/proc/PID/stat. Times are in clock ticks (sysconf _SC_CLK_TCK), `start_time` since boot.
 
-    `state` is one letter: R running, S sleeping, D in the kernel, T stopped, t traced, Z zombie, X dead.
+    `state` is one letter: R running, S sleeping, D in the kernel, T stopped, t traced, Z zombie, X dead. `exiting`
+    is set from the first step of its end, when it still looks alive but loses its root and its namespaces.
     """
 
     __slots__ = (
         "comm",
+        "exiting",
         "pgrp",
         "pid",
         "ppid",
@@ -55,6 +59,7 @@ class Stat:
         self.pgrp = int(words[2])
         self.session = int(words[3])
         self.tty = int(words[4])
+        self.exiting = bool(int(words[6]) & _PF_EXITING)
         self.utime = int(words[11])
         self.stime = int(words[12])
         self.threads = int(words[17])
@@ -125,6 +130,15 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, start_time: int) -> bool:
     """Whether this very process is there; a zombie is not."""
     return Identity(pid, start_time).is_running()
+
+
+def is_ending(pid: int, start_time: int) -> bool:
+    """Whether this very process is gone or on its way out."""
+    try:
+        seen = stat(pid)
+    except NotFound:
+        return True
+    return seen.start_time != start_time or seen.exiting or seen.state in "ZX"
 
 
 def identity(pid: int) -> Identity:

@@ -207,6 +207,10 @@ class Container:
     def is_alive(self) -> bool:
         return self.facts.pid != 0 and procfs.is_alive(self.facts.pid, self.facts.start_time)
 
+    def is_ending(self) -> bool:
+        """Whether its first process is gone or on its way out: what was asked of it may have failed for that alone."""
+        return procfs.is_ending(self.facts.pid, self.facts.start_time)
+
     def status(self) -> str:
         if not self.facts.pid:
             return lifecycle.CREATING if procfs.is_alive(*self.facts.creator) else lifecycle.STOPPED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import FailedPrecondition
+from masu.errors import FailedPrecondition, MasuError
 from masu.linux import namespaces
 from masu.plan import build as plan_build
 from masu.plan.host import Wishes
@@ -74,9 +74,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         lifecycle.require("exec", status, container.id)
     target = container.open_pidfd()
     if target is None:
-        raise FailedPrecondition(
-            "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
-        )
+        raise _stopped(container)
     try:
         config = container.config()
         join = namespaces.differing(container.facts.pid)
@@ -110,14 +108,25 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         if options.on_plan is not None:
             options.on_plan(ops)
         launched = launch(ops, _Birth(container, config, options, warnings), keep=keep, stdio=options.stdio)
+        try:
+            launched.wait_running()
+        except BaseException:
+            launched.reap()
+            raise
+    except (MasuError, OSError) as error:
+        # Whatever was asked of a process that ends meanwhile fails in a way of its own: ENOENT, ESRCH, EINVAL.
+        if container.is_ending():
+            raise _stopped(container) from error
+        raise
     finally:
         os.close(target)
-    try:
-        launched.wait_running()
-    except BaseException:
-        launched.reap()
-        raise
     return launched
+
+
+def _stopped(container: Container) -> FailedPrecondition:
+    return FailedPrecondition(
+        "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
+    )
 
 
 class _Birth(Answers):
