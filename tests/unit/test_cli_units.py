@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masu.cli import units
-from masu.engine import times
 from masu.errors import InvalidArgument
+from masu.spec import times
 
 S = times.SECOND
 

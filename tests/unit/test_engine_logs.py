@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masu.engine import logs, times
+from masu.engine import logs
+from masu.spec import times
 
 BASE = 1_700_000_000 * times.SECOND
 

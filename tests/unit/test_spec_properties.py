@@ -8,7 +8,7 @@ import random
 import string
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.test_spec_image import CONFIG as IMAGE_CONFIG
 from unit.test_spec_image import SHA, entry_of_index, index, manifest
@@ -114,6 +114,7 @@ def test_json_of_any_text(text: bytes | str) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.text(string.ascii_lowercase[:4] + "AZ09._-/:@[] \n" + "é", max_size=30) | TEXT)
+@example("\n://")
 def test_reference_of_any_text(text: str) -> None:
     ref, error = attempt(reference.parse, text)
     if error:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from masu.errors import FailedPrecondition, NotFound
+from masu.spec import times
 from masu.spec.image import parse_descriptor
-from masu.store import Container, Image, NamespaceStore, Store, gc, open_store, times
+from masu.store import Container, Image, NamespaceStore, Store, gc, open_store
 
 DRIVER = "overlayfs"
 HOUR = 3600 * 10**9
@@ -116,7 +117,7 @@ def test_leases(store: Store, ns: NamespaceStore) -> None:
     flat = ns.leases.create("flat", labels={"containerd.io/gc.flat": "yes"})
     ns.leases.add_resource(flat.id, "content", parent)
     ns.leases.add_resource(flat.id, f"snapshots/{DRIVER}", "top")
-    deep = ns.leases.create("deep", labels={"containerd.io/gc.expire": times.from_ns(time.time_ns() + HOUR)})
+    deep = ns.leases.create("deep", labels={"containerd.io/gc.expire": times.text(time.time_ns() + HOUR)})
     ns.leases.add_resource(deep.id, "content", parent)
     store.gc()
     assert digests(ns) == {parent, child}
@@ -131,7 +132,7 @@ def test_leases(store: Store, ns: NamespaceStore) -> None:
 
 
 def test_expiry(store: Store, ns: NamespaceStore) -> None:
-    past = times.from_ns(time.time_ns() - HOUR)
+    past = times.text(time.time_ns() - HOUR)
     ns.leases.create("over", labels={"containerd.io/gc.expire": past})
     ns.leases.add_resource("over", "content", put(ns, b"a"))
     ns.leases.create("odd", labels={"containerd.io/gc.expire": past})
@@ -342,7 +343,7 @@ class History(RuleBasedStateMachine):
     def lease(self, n: int, id: str, flat: bool, held: list[str], snaps: list[str]) -> None:
         if (n, id) in self.leases:
             self.ns[n].leases.delete(id)
-        labels = {"containerd.io/gc.expire": times.from_ns(self.now + HOUR)}
+        labels = {"containerd.io/gc.expire": times.text(self.now + HOUR)}
         if flat:
             labels["containerd.io/gc.flat"] = "yes"
         self.ns[n].leases.create(id, labels=labels)

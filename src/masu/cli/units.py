@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from masu.engine import times
 from masu.errors import InvalidArgument
+from masu.spec import times
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")

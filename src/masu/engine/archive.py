@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from masu.engine import archiveload, archivesave, times
+from masu.engine import archiveload, archivesave
 from masu.engine import changes as instructions
 from masu.engine.archiveparts import (
     DANGLING,
@@ -31,7 +31,7 @@ from masu.engine.decompress import decompressed, kind_of
 from masu.engine.tarindex import TarWriter, checksum_ok
 from masu.errors import InvalidArgument
 from masu.registry import graph
-from masu.spec import image, jsontext, reference
+from masu.spec import image, jsontext, reference, times
 from masu.spec import platform as platforms
 from masu.spec.image import Descriptor
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 
-from masu.engine import births, machine, names, roots, states, times
+from masu.engine import births, machine, names, roots, states
 from masu.errors import FailedPrecondition, InvalidArgument, MasuError, NotFound
 from masu.isolation import namespaces
 from masu.linux import paths
+from masu.spec import times
 from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
-from masu.engine import machine, times
+from masu.engine import machine
 from masu.engine.compose import ImageDefaults
 from masu.errors import FailedPrecondition, InvalidArgument, MasuError, NotFound
-from masu.spec import jsontext, reference
+from masu.spec import jsontext, reference, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

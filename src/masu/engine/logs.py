@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import select
 
-from masu.engine import times
 from masu.errors import KernelError
+from masu.spec import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

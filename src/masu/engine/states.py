@@ -16,13 +16,13 @@ import _signal
 import errno
 import os
 
-from masu.engine import times
 from masu.errors import DataLoss, KernelError, NotFound, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import Attachment
 from masu.linux import fds
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
+from masu.spec import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

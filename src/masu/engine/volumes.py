@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 
-from masu.engine import notation, times
+from masu.engine import notation
 from masu.errors import FailedPrecondition, KernelError, NotFound
 from masu.linux import fds
-from masu.spec import jsontext
+from masu.spec import jsontext, times
 from masu.store.trees import remove_tree
 
 _MAX_RECORD_BYTES = 1 << 20

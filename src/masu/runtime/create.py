@@ -25,7 +25,7 @@ from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.spec import jsontext
+from masu.spec import jsontext, times
 from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             id=id,
             bundle=bundle.path,
             rootfs=rootfs.path,
-            created=now(),
+            created=times.now(),
             oci_version=config.oci_version,
             annotations=dict(config.annotations),
             owner_uid=os.geteuid(),
@@ -146,14 +146,6 @@ def _check_sysctls(config: Config) -> None:
         own = frozenset(item.type for item in spaces if not (item.path and namespaces.is_own(item.path, item.type)))
         for key in config.linux.sysctl:
             spec.check_sysctl(key, own)
-
-
-def now() -> str:
-    """UTC, RFC 3339 with nanoseconds."""
-    import time
-
-    ns = time.time_ns()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ns // 1_000_000_000)) + f".{ns % 1_000_000_000:09d}Z"
 
 
 class _Undo:

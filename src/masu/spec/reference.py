@@ -100,8 +100,9 @@ def parse(text: str, *, default_tag: bool = True) -> Reference:
         _refuse(text, "invalid reference format: too long")
     if is_identifier(text):
         _refuse(text, "cannot specify 64-byte hexadecimal strings", "this is the form of an image id")
-    if "://" in text:
-        _refuse(text, "invalid reference format", f"leave out {text.partition('://')[0]}://")
+    scheme, is_url, _ = text.partition("://")
+    if is_url:
+        _refuse(text, "invalid reference format", f"leave out {scheme}://" if scheme.isalnum() else "")
     domain, remainder = _split_domain(text)
     remainder, at, digest = remainder.partition("@")
     # In what follows the domain only a tag has a colon.

@@ -22,7 +22,8 @@ import errno
 import os
 
 from masu.errors import AlreadyExists, FailedPrecondition, NotFound
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 from masu.store.containers import Container, Containers
 from masu.store.db import Database, Transaction, from_os_error
 from masu.store.events import Event, Events

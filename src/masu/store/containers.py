@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from masu.errors import AlreadyExists, InvalidArgument, NotFound
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

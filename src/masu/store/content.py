@@ -21,7 +21,8 @@ from __future__ import annotations
 import os
 
 from masu.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 from masu.store.db import from_os_error
 from masu.store.ingest import (
     Status,

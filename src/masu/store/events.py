@@ -7,7 +7,8 @@ it was away (up to the newest `KEPT`, which the garbage collector leaves).
 from __future__ import annotations
 
 from masu.errors import InvalidArgument
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

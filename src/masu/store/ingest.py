@@ -10,7 +10,8 @@ import errno
 import os
 
 from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, Unavailable
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 from masu.store.db import from_os_error
 
 TYPE_CHECKING = False
@@ -252,7 +253,7 @@ def read_status(folder: str) -> tuple[str, Status] | None:
         started_at = str(facts["started_at"])
     except (OSError, InvalidArgument, KeyError, AssertionError, UnicodeDecodeError):
         return None
-    updated_at = times.from_ns(data.st_mtime_ns)
+    updated_at = times.text(data.st_mtime_ns)
     return ns, Status(ref, data.st_size, total, expected, started_at, updated_at, _is_locked(f"{folder}/data"))
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 
 from masu.errors import AlreadyExists, InvalidArgument, NotFound
-from masu.store import checks, times
+from masu.spec import times
+from masu.store import checks
 from masu.store.content import add_to_lease
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ class Leases:
             id = f"{times.now()}-{os.urandom(6).hex()}"
         checked = checks.labels(labels or {})
         if EXPIRE in checked:
-            times.to_ns(checked[EXPIRE])
+            times.parse(checked[EXPIRE], exact=True)
         with self._db.write() as tx:
             now = times.now()
             if not tx.attempt("INSERT INTO leases VALUES(?,?,?,?)", (self._ns, id, checks.dump(checked), now)):
@@ -73,7 +74,7 @@ class Leases:
         """A lease for a `with` block: it ends with the block, with this process, or after `hours`."""
         import time
 
-        labels = {EXPIRE: times.from_ns(time.time_ns() + int(hours * 3600) * 1_000_000_000), HOLDER: _identity()}
+        labels = {EXPIRE: times.text(time.time_ns() + int(hours * 3600) * 1_000_000_000), HOLDER: _identity()}
         if purpose:
             labels["masu.io/lease.purpose"] = purpose
         return Held(self, self.create(labels=labels))
@@ -158,7 +159,7 @@ def is_over(labels: Mapping[str, str], now_ns: int) -> bool:
     expire = labels.get(EXPIRE)
     if expire is not None:
         try:
-            if times.to_ns(expire) <= now_ns:
+            if times.parse(expire, exact=True) <= now_ns:
                 return True
         except InvalidArgument:
             # Written by somebody else's hand. Keep the lease: forgetting it may lose data, keeping it only space.

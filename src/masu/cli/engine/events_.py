@@ -8,8 +8,7 @@ import time
 from masu.cli import units
 from masu.cli.engine.common import engine_of, filters, out
 from masu.cli.options import Call, Command, Flag
-from masu.engine import times
-from masu.spec import jsontext
+from masu.spec import jsontext, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

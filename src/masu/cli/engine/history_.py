@@ -8,8 +8,8 @@ from masu.cli import units
 from masu.cli.engine.common import engine_of, out
 from masu.cli.options import Call, Command, Flag
 from masu.cli.table import Listing
-from masu.engine import times
 from masu.errors import InvalidArgument
+from masu.spec import times
 
 _LISTING = Listing(
     (

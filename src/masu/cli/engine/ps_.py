@@ -8,8 +8,8 @@ from masu.cli import units
 from masu.cli.engine.common import engine_of, filters, labels_match, out
 from masu.cli.options import Call, Command, Flag, integer
 from masu.cli.table import Listing
-from masu.engine import times
 from masu.errors import NotFound
+from masu.spec import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
