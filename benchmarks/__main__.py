@@ -8,21 +8,24 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import engines
 import runtimes
 import unpacking
+import verbs
 from harness.leftovers import cgroups
 from measure import race, render, table
 
-JOBS = ("start", "lifecycle", "engine", "memory", "unpack")
+JOBS = ("start", "lifecycle", "verbs", "many", "engine", "memory", "unpack")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/run")
     parser.add_argument("jobs", nargs="*", metavar="|".join(JOBS), help="which (all)")
     parser.add_argument("-n", "--rounds", type=int, default=30, help="times each contender does a short job (30)")
+    parser.add_argument("--containers", type=int, default=1000, help="how many `many` makes (1000)")
     parser.add_argument("--markdown", action="store_true", help="tables for a README")
     options = parser.parse_args()
     unknown = set(options.jobs) - set(JOBS)
@@ -41,13 +44,15 @@ def main() -> int:
         print(text, flush=True)
 
     try:
-        if {"start", "lifecycle"} & set(jobs):
+        if {"start", "lifecycle", "verbs", "many"} & set(jobs):
             with runtimes.bundle(scratch) as bundle:
                 for job, title in (("start", "run a container, cold"), ("lifecycle", "create, start, delete")):
                     if job in jobs:
                         contenders = getattr(runtimes, job)(scratch / job, bundle)
                         race(contenders, options.rounds)
                         show(table(title, contenders, "runc", markdown=options.markdown))
+                if {"verbs", "many"} & set(jobs):
+                    runtime_verbs(scratch / "verbs", bundle, jobs, options, show)
         if {"engine", "memory"} & set(jobs):
             with engines.engines(scratch) as found:
                 if "engine" in jobs:
@@ -71,6 +76,21 @@ def main() -> int:
         if scratch.exists():
             print(f"could not be removed: {scratch}", file=sys.stderr)
     return 0
+
+
+def runtime_verbs(
+    folder: Path, bundle: Path, jobs: Sequence[str], options: argparse.Namespace, show: Callable[[str], None]
+) -> None:
+    with verbs.peers(folder, bundle) as found:
+        if "verbs" in jobs:
+            for verb, contenders in verbs.each_verb(found, folder, options.rounds):
+                show(table(verb, contenders, "runc", markdown=options.markdown))
+            rows = [("", "", "PSS"), *verbs.memory(found)]
+            show(render("memory of a container that waits for start", rows, markdown=options.markdown))
+        if "many" in jobs:
+            contenders = verbs.many(found, options.containers, max(3, options.rounds // 3))
+            title = f"with {options.containers} containers"
+            show(table(title, contenders, "runc list", markdown=options.markdown))
 
 
 def remove_cgroups(before: set[str]) -> None:

@@ -1,4 +1,7 @@
-"""Times of several contenders for one job, taken in turn (A B C A B C …), so that the machine's moods hit all alike."""
+"""Times of several contenders for one job, taken in turn (A B C A B C …), so that the machine's moods hit all alike.
+
+A job that is made of `command` tells its CPU time too: user and system, of the program and of what it waited for.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+# Does the job once; the CPU seconds it took, where they are known.
+Work = Callable[[], float | None]
+
 
 @dataclass
 class Contender:
     """One way to do the job. `work` does it once; `before` and `after` each time around it, untimed."""
 
     name: str
-    work: Callable[[], None]
-    before: Callable[[], None] = lambda: None
-    after: Callable[[], None] = lambda: None
+    work: Work
+    before: Work = lambda: None
+    after: Work = lambda: None
     note: str = ""
     times_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     failure: str = ""
 
     @property
@@ -36,7 +43,7 @@ def race(contenders: Sequence[Contender], rounds: int, warm_up: int = 2) -> None
             try:
                 contender.before()
                 begun = time.perf_counter()
-                contender.work()
+                cpu = contender.work()
                 took = time.perf_counter() - begun
                 contender.after()
             except (OSError, RuntimeError) as error:
@@ -44,9 +51,11 @@ def race(contenders: Sequence[Contender], rounds: int, warm_up: int = 2) -> None
                 continue
             if round_number >= 0:
                 contender.times_s.append(took)
+                if cpu is not None:
+                    contender.cpu_s.append(cpu)
 
 
-def command(*words: str | os.PathLike[str], env: dict[str, str] | None = None) -> Callable[[], None]:
+def command(*words: str | os.PathLike[str], env: dict[str, str] | None = None) -> Callable[[], float]:
     """A program run to its end with nothing on its stdio; the cheapest start Python has, so little is ours."""
     argv = [os.fspath(word) for word in words]
     # One environment for all: what a shell happened to export costs the same parse nowhere.
@@ -54,11 +63,12 @@ def command(*words: str | os.PathLike[str], env: dict[str, str] | None = None) -
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
 
-    def work() -> None:
+    def work() -> float:
         pid = os.posix_spawnp(argv[0], argv, environment, file_actions=actions)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, status, usage = os.wait4(pid, 0)
         if status:
-            raise RuntimeError(why(argv, environment, status))
+            raise RuntimeError(why(argv, environment, os.waitstatus_to_exitcode(status)))
+        return usage.ru_utime + usage.ru_stime
 
     return work
 
@@ -70,26 +80,23 @@ def why(argv: list[str], environment: dict[str, str], status: int) -> str:
     return f"exit status {status}: {words[-1] if words else '(silent)'}"
 
 
-def sequence(*works: Callable[[], None]) -> Callable[[], None]:
-    def work() -> None:
-        for one in works:
-            one()
-
-    return work
+def sequence(*works: Work) -> Work:
+    return lambda: sum(work() or 0.0 for work in works)
 
 
 def table(title: str, contenders: Sequence[Contender], reference: str, *, markdown: bool) -> str:
     """Median, spread and ratio to `reference` (or to the first that ran, where that could not)."""
     ran = [contender for contender in contenders if contender.times_s and not contender.failure]
     base = next((one for one in ran if one.name == reference), ran[0] if ran else None)
-    rows = [("", "median", "min", "max", f"× {base.name}" if base else "")]
+    rows = [("", "median", "min", "max", "CPU", f"× {base.name}" if base else "")]
     for one in contenders:
         label = f"{one.name} ({one.note})" if one.note else one.name
         if one.failure or not one.times_s:
-            rows.append((label, "-", "-", "-", "-"))
+            rows.append((label, "-", "-", "-", "-", "-"))
         else:
             ratio = one.median_s / base.median_s if base else 1
-            rows.append((label, ms(one.median_s), ms(min(one.times_s)), ms(max(one.times_s)), f"{ratio:.2f}"))
+            cpu = ms(statistics.median(one.cpu_s)) if one.cpu_s else "-"
+            rows.append((label, ms(one.median_s), ms(min(one.times_s)), ms(max(one.times_s)), cpu, f"{ratio:.2f}"))
     failures = [f"{one.name} failed: {one.failure}" for one in contenders if one.failure]
     return "\n".join([render(title, rows, markdown=markdown), *failures, *([""] if failures else [])])
 

@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import images
 from harness import programs
-from measure import Contender, command, sequence
+from measure import Contender, Work, command, sequence
 
 RUNTIMES = ("masu-oci", "runc", "crun")
 
@@ -52,7 +52,7 @@ def needs_v2(name: str) -> bool:
     return name == "crun" and Path("/sys/fs/cgroup/unified").exists()
 
 
-def on_v2_alone(work: Callable[[], None]) -> Callable[[], None]:
+def on_v2_alone(work: Work) -> Work:
     """`work` from a thread that has left for a mount namespace of its own; what it spawns is born there."""
 
     def leave() -> None:
@@ -72,7 +72,7 @@ def own(name: str, place: Path) -> Path:
     return place.with_name("bundle-v2") if needs_v2(name) else place
 
 
-def contender(name: str, note: str, work: Callable[[], None]) -> Contender:
+def contender(name: str, note: str, work: Work) -> Contender:
     return Contender(name, on_v2_alone(work) if needs_v2(name) else work, note=note)
 
 
