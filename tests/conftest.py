@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 from harness import leftovers, programs
 
+from masu.store import NamespaceStore, Store, open_store
+
 SKIPS = Path(__file__).parent / "expected-skips.txt"
 
 
@@ -77,6 +79,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI"):
         hypothesis.settings.load_profile("ci")
         config.pluginmanager.register(Skips(), "masu-skips")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "state"))
+
+
+@pytest.fixture
+def ns(store: Store) -> NamespaceStore:
+    return store.namespace()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.chaos import Brood
 from harness.oci import Runtime
 
 
@@ -21,3 +22,9 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
     it = Runtime("masu-oci", tmp_path)
     yield it
     it.close()
+
+
+@pytest.fixture
+def brood() -> Iterator[Brood]:
+    with Brood() as it:
+        yield it

@@ -16,12 +16,6 @@ from harness.engine import wait_until
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def brood() -> Iterator[Brood]:
-    with Brood() as it:
-        yield it
-
-
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     it = Chaos(tmp_path_factory.mktemp("chaos"))

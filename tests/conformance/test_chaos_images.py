@@ -23,12 +23,6 @@ BIG = fake.random_bytes(6 << 20)
 
 
 @pytest.fixture
-def brood() -> Iterator[Brood]:
-    with Brood() as it:
-        yield it
-
-
-@pytest.fixture
 def registry() -> Iterator[FaultyRegistry]:
     with FaultyRegistry() as it:
         yield it

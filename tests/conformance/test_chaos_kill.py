@@ -19,12 +19,6 @@ pytestmark = pytest.mark.root
 STEPS = 16  # moments of a sweep
 
 
-@pytest.fixture
-def brood() -> Iterator[Brood]:
-    with Brood() as it:
-        yield it
-
-
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     it = Chaos(tmp_path_factory.mktemp("chaos"))

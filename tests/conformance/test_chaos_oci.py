@@ -25,12 +25,6 @@ pytestmark = pytest.mark.root
 STEPS = 10
 
 
-@pytest.fixture
-def brood() -> Iterator[Brood]:
-    with Brood() as it:
-        yield it
-
-
 class Oci(Runtime):
     """masu-oci whose containers have their cgroups below one parent."""
 

@@ -41,16 +41,6 @@ NAME = "docker.io/library/app:1"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace("default")
-
-
-@pytest.fixture
 def fresh(tmp_path: Path) -> NamespaceStore:
     return open_store(str(tmp_path / "fresh")).namespace("default")
 

@@ -47,11 +47,6 @@ def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
 
 
 @pytest.fixture
-def ns(tmp_path: Path) -> NamespaceStore:
-    return open_store(str(tmp_path / "state")).namespace("default")
-
-
-@pytest.fixture
 def fresh(tmp_path: Path) -> NamespaceStore:
     return open_store(str(tmp_path / "fresh")).namespace("default")
 

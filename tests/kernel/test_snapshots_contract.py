@@ -26,21 +26,6 @@ pytestmark = pytest.mark.root
 DRIVERS = ("overlayfs", "native")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace()
-
-
-@pytest.fixture(params=DRIVERS)
-def snapshotter(request: pytest.FixtureRequest, ns: NamespaceStore) -> Snapshotter:
-    return choose(ns, request.param)
-
-
 def change(mounts: list[Mount], work: Callable[[Path], None]) -> None:
     """Lets `work` change the mounted tree."""
     tree = detached(mounts)

@@ -24,7 +24,7 @@ from masu.errors import InvalidArgument, ResourceExhausted
 from masu.snapshots import choose, unpack
 from masu.snapshots.diff import Diff, write_diff
 from masu.snapshots.mounted import detached
-from masu.store import NamespaceStore, open_store
+from masu.store import NamespaceStore
 
 if TYPE_CHECKING:
     from masu.snapshots import Snapshotter
@@ -47,16 +47,6 @@ BASE = layer(
     hardlink("hard", "d/keep"),
     node("null", tarfile.CHRTYPE, 1, 3),
 )
-
-
-@pytest.fixture
-def ns(tmp_path: Path) -> NamespaceStore:
-    return open_store(str(tmp_path / "state")).namespace()
-
-
-@pytest.fixture(params=["overlayfs", "native"])
-def snapshotter(request: pytest.FixtureRequest, ns: NamespaceStore) -> Snapshotter:
-    return choose(ns, request.param)
 
 
 def changed(

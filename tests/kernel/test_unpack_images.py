@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 from kernel.layermaker import (
@@ -35,16 +34,6 @@ LAYERS = (
     layer(file("three", "3")),
 )
 TREE = ["d", "d/one", "d/two", "three"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace()
 
 
 class Told:

@@ -24,24 +24,14 @@ from kernel.layermaker import (
     whiteout,
 )
 
-from masu.snapshots import choose, unpack
+from masu.snapshots import unpack
 from masu.snapshots.mounted import detached
-from masu.store import NamespaceStore, open_store
+from masu.store import NamespaceStore
 
 if TYPE_CHECKING:
     from masu.snapshots import Snapshotter
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def ns(tmp_path: Path) -> NamespaceStore:
-    return open_store(str(tmp_path / "state")).namespace()
-
-
-@pytest.fixture(params=["overlayfs", "native"])
-def snapshotter(request: pytest.FixtureRequest, ns: NamespaceStore) -> Snapshotter:
-    return choose(ns, request.param)
 
 
 def tree(ns: NamespaceStore, snapshotter: Snapshotter, *layers: bytes) -> dict[str, str]:

@@ -24,8 +24,14 @@ class Sleeper:
 
     def __init__(self) -> None:
         read_end, self.stdin = os.pipe()
-        self.pid = spawn.spawn(CAT, ["cat"], {}, stdio=(read_end, -1, -1))
+        answer, write_end = os.pipe()
+        self.pid = spawn.spawn(CAT, ["cat"], {}, stdio=(read_end, write_end, -1))
         os.close(read_end)
+        os.close(write_end)
+        # The parent is let go in the middle of execve(2), when there is no command line to read yet.
+        os.write(self.stdin, b"?")
+        assert os.read(answer, 1) == b"?"
+        os.close(answer)
         self.pidfd = pidfd.open(self.pid)
 
     def end(self) -> pidfd.Exit | None:

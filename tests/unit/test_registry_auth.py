@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import registryfixture as fake
-from registrycases import ME, QUICK, Log, clean_environment, is_whole, mirrors, pull, sample
+from registrycases import ME, QUICK, Log, is_whole, mirrors, pull, sample
 from registryfixture import FaultyRegistry, Handler, Reply, TokenAuthority, random_bytes
 
 import masu.registry
@@ -20,36 +19,9 @@ from masu.errors import (
     PermissionDenied,
 )
 from masu.registry.credentials import Credentials
-from masu.store import NamespaceStore, Store, open_store
+from masu.store import NamespaceStore
 
-SRC = str(Path(__file__).parents[2] / "src")
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean_environment(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace("default")
-
-
-@pytest.fixture
-def registry() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
-
-
-@pytest.fixture
-def other() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 # --- authentication

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import registryfixture as fake
-from registrycases import QUICK, Log, clean_environment, is_whole, mirrors, nothing_partial, pull, sample
+from registrycases import QUICK, Log, is_whole, mirrors, nothing_partial, pull, sample
 from registryfixture import FaultyRegistry, Handler, Reply, image, index, random_bytes
 
 from masu.errors import (
@@ -24,36 +23,9 @@ from masu.errors import (
 )
 from masu.registry import graph
 from masu.registry.transport import Policy
-from masu.store import NamespaceStore, Store, open_store
+from masu.store import NamespaceStore, Store
 
-SRC = str(Path(__file__).parents[2] / "src")
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean_environment(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace("default")
-
-
-@pytest.fixture
-def registry() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
-
-
-@pytest.fixture
-def other() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def test_an_image(registry: FaultyRegistry, ns: NamespaceStore) -> None:

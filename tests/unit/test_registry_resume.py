@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import registryfixture as fake
-from registrycases import PLAIN, QUICK, Log, clean_environment, is_whole, mirrors, nothing_partial, pull, sample
+from registrycases import PLAIN, QUICK, Log, is_whole, mirrors, nothing_partial, pull, sample
 from registryfixture import FaultyRegistry, Handler, Reply, image, random_bytes
 
 import masu.registry
@@ -22,34 +21,9 @@ from masu.errors import (
 from masu.registry.pulling import Pulled
 from masu.store import NamespaceStore, Store, open_store
 
+pytestmark = pytest.mark.usefixtures("own_home")
+
 SRC = str(Path(__file__).parents[2] / "src")
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean_environment(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace("default")
-
-
-@pytest.fixture
-def registry() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
-
-
-@pytest.fixture
-def other() -> Iterator[FaultyRegistry]:
-    with FaultyRegistry() as found:
-        yield found
 
 
 # --- several at once, and killed ones

@@ -11,19 +11,9 @@ from pathlib import Path
 import pytest
 
 from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from masu.store import NamespaceStore, Store, open_store
+from masu.store import NamespaceStore, Store
 from masu.store.ingest import Writer, lock_ingest
 from masu.store.trees import fsync_folder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace()
 
 
 def digest_of(data: bytes) -> str:

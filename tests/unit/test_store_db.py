@@ -16,11 +16,6 @@ from masu.store import db as database
 from masu.store.db import MIGRATIONS, Database
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
 def count(store: Store) -> int:
     return len(store.events.since(0))
 

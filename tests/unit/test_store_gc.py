@@ -24,16 +24,6 @@ DRIVER = "overlayfs"
 HOUR = 3600 * 10**9
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace()
-
-
 def put(ns: NamespaceStore, data: bytes, labels: dict[str, str] | None = None) -> str:
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     with ns.content.writer(digest, labels=labels) as writer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,19 +12,9 @@ from hypothesis import strategies as st
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from masu.spec import times
 from masu.spec.image import parse_descriptor
-from masu.store import Container, Image, NamespaceStore, Store, checks, leases, open_store
+from masu.store import Container, Image, NamespaceStore, Store, checks, leases
 
 DIGEST = "sha256:" + "a" * 64
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "state"))
-
-
-@pytest.fixture
-def ns(store: Store) -> NamespaceStore:
-    return store.namespace()
 
 
 def image(name: str, digest: str = DIGEST, **labels: str) -> Image:

@@ -33,22 +33,12 @@ from kernel.layermaker import (
 from masu.errors import DataLoss, InvalidArgument, KernelError, MasuError, ResourceExhausted
 from masu.snapshots import choose, unpack
 from masu.snapshots.apply import Limits, apply_stream, worker_path
-from masu.store import NamespaceStore, open_store
+from masu.store import NamespaceStore
 
 if TYPE_CHECKING:
     from masu.snapshots import Snapshotter
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def ns(tmp_path: Path) -> NamespaceStore:
-    return open_store(str(tmp_path / "state")).namespace()
-
-
-@pytest.fixture(params=["overlayfs", "native"])
-def snapshotter(request: pytest.FixtureRequest, ns: NamespaceStore) -> Snapshotter:
-    return choose(ns, request.param)
 
 
 @pytest.fixture(autouse=True)
