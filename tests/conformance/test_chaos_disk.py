@@ -11,7 +11,7 @@ from pathlib import Path
 import images
 import pytest
 from harness.chaos import Brood, Chaos, PrivateDisk, one_error
-from harness.engine import wait_until
+from harness.engine import alive, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -287,3 +287,19 @@ def test_run_directory_gone_with_a_reboot(masu: Chaos, brood: Brood) -> None:
     assert masu("start", "-a", "fresh") == "fresh\n"
     masu("start", "box")
     assert masu.status("box") == "running"
+
+
+@pytest.mark.parametrize("verb", [["rm", "box"], ["start", "box"]])
+def test_run_directory_wiped_while_a_container_runs(masu: Chaos, brood: Brood, verb: list[str]) -> None:
+    id = masu.run_detached("box", "busybox", "sleep", "600")
+    pid, _ = masu.pids_of(id)
+    subprocess.run(["rm", "-r", str(masu.run)], check=True)
+    assert "box Exited (255)" in masu("ps", "-a", "--format", "{{.Names}} {{.Status}}")
+    masu(*verb)
+    # Nothing but its cgroup told of it; it must be gone before another one may have its place.
+    wait_until(lambda: not alive(pid))
+    if verb[0] == "start":
+        assert masu.status("box") == "running"
+        masu("rm", "-f", "box")
+    brood.wait_gone()
+    assert masu.cgroups() == []

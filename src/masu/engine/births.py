@@ -35,6 +35,7 @@ from masu.store.trees import remove_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from masu.engine.containers import Started
     from masu.engine.engine import Engine
@@ -209,17 +210,23 @@ def _write_config(engine: Engine, record: Record) -> tuple[dict[str, object], li
 
 def read_config(engine: Engine, record: Record) -> tuple[dict[str, object], list[str]]:
     """The runtime config that was composed for the container, and what that was warned of."""
-    path = engine.directory(record.id) + "/config.json"
-    if not _joins_others(record.request):
-        try:
-            with open(path, "rb") as file:
-                data = jsontext.loads(file.read(), name=path)
-            if isinstance(data, dict) and isinstance(data.get("config"), dict):
-                warnings = data.get("warnings")
-                return data["config"], [str(text) for text in warnings] if isinstance(warnings, list) else []
-        except (FileNotFoundError, InvalidArgument):
-            pass  # lost with the power: what it was composed from is in the record
-    return _write_config(engine, record)
+    composed = None if _joins_others(record.request) else _read_composed(engine, record.id)
+    if composed is None:
+        return _write_config(engine, record)
+    warnings = composed.get("warnings")
+    return composed["config"], [str(text) for text in warnings] if isinstance(warnings, list) else []
+
+
+def _read_composed(engine: Engine, id: str) -> dict[str, Any] | None:
+    """{"config": {…}, "warnings": […]} as `_write_config` left it; None when it was lost with the power: what it was
+    composed from is in the record."""
+    path = engine.directory(id) + "/config.json"
+    try:
+        with open(path, "rb") as file:
+            data = jsontext.loads(file.read(), name=path)
+    except (FileNotFoundError, InvalidArgument):
+        return None
+    return data if isinstance(data, dict) and isinstance(data.get("config"), dict) else None
 
 
 def compose_config(engine: Engine, record: Record) -> tuple[dict[str, object], list[str]]:
@@ -440,9 +447,19 @@ def clear_runtime(engine: Engine, id: str) -> None:
         runtime_delete.delete(runtime, force=True)
     else:
         remove_directory(f"{engine.run_root}/{id}")
+        _end_remains(engine, id)
     execs = f"{engine.run}/execs/{engine.namespace}/{id}"
     if os.path.isdir(execs):
         remove_tree(execs)
+
+
+def _end_remains(engine: Engine, id: str) -> None:
+    # The run directory may have been wiped while the container ran; its cgroup bears its id.
+    composed = _read_composed(engine, id)
+    linux = composed["config"].get("linux") if composed else None
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    if isinstance(path, str) and path.endswith(id):
+        namespaces.end_remains(path, id)
 
 
 def destroy(engine: Engine, record: Record) -> None:

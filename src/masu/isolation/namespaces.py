@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import InvalidArgument, MasuError
+from masu.errors import InvalidArgument, MasuError, NotFound
 from masu.isolation import attach
 from masu.linux import cgroups, fds, pidfd, procfs
 from masu.plan.host import Rootfs
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _MAX_EXIT_BYTES = 4096
 _KILL_DEADLINE_S = 5.0
+_MONITOR_COMM = "masu:[monitor]"  # as native/launch/monitor.c calls itself
 
 
 class Stdio:
@@ -219,6 +220,37 @@ def end_orphan(container: Container) -> None:
     finally:
         if fd is not None:
             os.close(fd)
+
+
+def end_remains(cgroups_path: str, id: str) -> None:
+    """Kills what still runs of a container of which nothing but its cgroups is known, and removes these."""
+    paths = cgroups.predict(cgroups_path, id)
+    remains = cgroups.Cgroup({name: path for name, path in paths.items() if os.path.isdir(path)})
+    if not remains.exists():
+        return
+    monitors = _monitors_of(remains.pids())
+    try:
+        remains.kill()
+        # Each of them removes the cgroups when its process has ended: not those of a container that comes next.
+        for fd in monitors:
+            pidfd.wait_exited(fd, _KILL_DEADLINE_S)
+        remains.delete(_KILL_DEADLINE_S)
+    finally:
+        for fd in monitors:
+            os.close(fd)
+
+
+def _monitors_of(pids: list[int]) -> list[int]:
+    """Pidfds of the monitors whose children these are."""
+    found = []
+    for pid in pids:
+        try:
+            who = procfs.stat(procfs.stat(pid).ppid)
+        except NotFound:
+            continue
+        if who.comm == _MONITOR_COMM and (fd := pidfd.open_checked(who.pid, who.start_time)) is not None:
+            found.append(fd)
+    return found
 
 
 def read_exit(path: str) -> Exit | None:
