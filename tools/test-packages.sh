@@ -17,6 +17,8 @@ wish skopeo skopeo
 wish umoci umoci
 wish docker-registry docker-registry
 wish podman podman
+wish catatonit catatonit
+[ -x /usr/lib/podman/netavark ] || wishes="$wishes netavark"
 wish buildah buildah
 wish containerd containerd
 wish dockerd docker.io
