@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tarfile
-from pathlib import Path
 from typing import Any
 
-import images
 import pytest
 
 from harness.callers import Premises, document
+from harness.callers.archives import archive
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
@@ -67,14 +65,6 @@ class Podman:
         self("pod", "rm", "-fa", "-t", "0")
         self("rm", "-fa", "-t", "0")
         assert self.runtime_states() == []
-
-
-def archive(name: str, folder: Path) -> Path:
-    """A test image as a tar file of its OCI layout."""
-    path = folder / f"{name}.tar"
-    with tarfile.open(path, "w") as out:
-        out.add(images.layout(name), ".")
-    return path
 
 
 def skip_unless_installed() -> None:
