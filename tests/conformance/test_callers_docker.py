@@ -140,6 +140,34 @@ def test_stats(docker: Docker, box: str) -> None:
     assert not shown["MemUsage"].startswith("0B")
 
 
+def test_update(docker: Docker) -> None:
+    show = ["sh", "-c", LIMITS]
+    docker(
+        "run",
+        "-d",
+        "--name",
+        "grows",
+        "--runtime=masu",
+        "--memory",
+        "32m",
+        "--pids-limit",
+        "10",
+        "busybox",
+        "sleep",
+        "999",
+    )
+    try:
+        assert docker("exec", "grows", *show) == "33554432\n10\n"
+        docker("update", "--memory", "64m", "--memory-swap", "128m", "--pids-limit", "20", "--cpus", "0.5", "grows")
+        assert docker("exec", "grows", *show) == "67108864\n20\n"
+        quota = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2> /dev/null || cat /sys/fs/cgroup/cpu.max"
+        assert docker("exec", "grows", "sh", "-c", quota).split()[0] == "50000"
+        docker("update", "--pids-limit", "-1", "grows")
+        assert docker("exec", "grows", *show) == "67108864\nmax\n"
+    finally:
+        docker("rm", "-f", "grows")
+
+
 def test_signals(docker: Docker) -> None:
     script = "trap 'echo usr1' USR1; trap 'echo term; exit 6' TERM; echo up; while :; do sleep 0.1; done"
     docker("run", "-d", "--runtime=masu", "--name", "trap", "busybox", "sh", "-c", script)

@@ -133,6 +133,13 @@ def test_stats(podman: Podman, box: str) -> None:
     assert not shown["mem_usage"].startswith("0B")
 
 
+def test_update(podman: Podman) -> None:
+    podman(*podman.own("run", "-d", "--name", "grows", "--memory", "32m"), "busybox", "sleep", "999")
+    podman("update", "--memory", "64m", "--cpus", "0.5", "grows")
+    assert podman("exec", "grows", "sh", "-c", MEMORY) == "67108864\n"
+    podman("rm", "-f", "-t", "0", "grows")
+
+
 def test_signals(podman: Podman, box: str) -> None:
     wait_until(lambda: "out" in podman("logs", box))
     podman("kill", "-s", "USR1", box)
