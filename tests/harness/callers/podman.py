@@ -1,0 +1,74 @@
+"""podman, which calls the runtime through conmon, with masu-oci as its runtime."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from harness.callers import Premises, document
+from harness.callers.archives import archive
+from harness.programs import MASU_OCI, peer
+from harness.pty import Terminal
+
+# For machines without CAP_SYS_RESOURCE (CI often is one): podman's own defaults raise limits.
+MACHINE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nlog_driver = "k8s-file"\n\n'
+
+
+class Podman:
+    """podman with its storage in the premises' folder and its state in their /run; busybox is loaded.
+
+    containers.conf is the document's, and what this machine needs; options for `podman` itself go into `words`. A
+    context: the containers are removed with it.
+    """
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        conf = premises.folder / "containers.conf"
+        conf.write_text(MACHINE + document.snippet("Podman", "toml"))
+        self.environment = {"CONTAINERS_CONF": str(conf)}
+        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", "overlay"]
+        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        self("load", "-q", "-i", str(archive("busybox", premises.folder)))
+        self("tag", "localhost/latest", "docker.io/library/busybox")
+
+    def __call__(self, *args: str, **options: Any) -> str:
+        """Standard output of a command that succeeds."""
+        return self.try_(*args, check=True, **options).stdout
+
+    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+        env = self.environment | options.pop("env", {})
+        return self.premises.run([*self.words, *args], env=env, check=check, **options)
+
+    def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
+        """`run` or `create`, below the premises' cgroup parent."""
+        return [verb, "--cgroup-parent", f"/{self.premises.cgroup}", "--network", network, *options]
+
+    def terminal(self, *args: str) -> Terminal:
+        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
+
+    def runtime_states(self) -> list[str]:
+        """Containers that the runtime knows of. Podman gives no --root: it is the default one."""
+        root = self.premises.path("/run/masu/oci")
+        return sorted(os.listdir(root)) if root.exists() else []
+
+    def state(self, id: str) -> str:
+        """What `masu-oci state` says."""
+        return self.premises.run([MASU_OCI, "state", id]).stdout
+
+    def __enter__(self) -> Podman:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self("pod", "rm", "-fa", "-t", "0")
+        self("rm", "-fa", "-t", "0")
+        assert self.runtime_states() == []
+
+
+def skip_unless_installed() -> None:
+    for name in ("podman", "conmon", "unshare", "nsenter", "ip"):
+        peer(name)
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
