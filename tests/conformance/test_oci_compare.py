@@ -227,5 +227,6 @@ def test_differences_are_those_of_the_document(name: str, tmp_path: Path, probe_
                 wrong.append(f"{folder.name}: {what}: ours {pair[0]!r}, {name} {pair[1]!r}")
     assert not wrong, "\n".join(wrong)
     version = subprocess.run([peer(name), "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    if version == PEERS[name]:
+    # Some lines are about v1.
+    if version == PEERS[name] and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         assert not expected.keys() - seen, "not true any more"
