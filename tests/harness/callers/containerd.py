@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -87,7 +87,7 @@ class Containerd:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Containerd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import images
 import pytest
@@ -89,7 +89,7 @@ class Docker:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Docker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
