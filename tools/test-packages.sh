@@ -10,6 +10,9 @@ wish ps procps
 wish strace strace
 wish newuidmap uidmap
 wish linux.uml user-mode-linux
+# Guests boot the machine's own systemd: it is unpacked, not started.
+wish systemctl systemd
+wish dbus-daemon dbus
 wish runc runc
 wish crun crun
 wish bwrap bubblewrap

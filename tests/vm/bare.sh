@@ -1,0 +1,15 @@
+#!/bin/sh
+# The init of a bare guest: cgroup2 alone at /sys/fs/cgroup, nothing else running. The kernel's command line gives $job.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+grep -q ' /dev ' /proc/mounts || mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
+"$job"
+echo "guest: exit $?"
+echo o > /proc/sysrq-trigger
+read -r forever

@@ -1,0 +1,135 @@
+"""Guests with nothing but cgroup v2: User-mode Linux (package user-mode-linux), which needs no KVM and no image.
+
+    python tests/vm/guest.py bare|systemd COMMAND...      runs COMMAND in a guest, exits with its status
+
+A guest's root is this machine's, read-only, through hostfs: it runs this very checkout with this very interpreter and
+whatever else is installed. /run and $TMPDIR are its own. Two forms:
+
+    bare      bare.sh is PID 1; its child has the top of the cgroup tree for itself
+    systemd   systemd is PID 1, with the units in units/ and no others: the system bus and the job
+
+What both have in common is the job, a script written for each guest. Its output and its status come over the console.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+KERNEL = "linux.uml"
+MEMORY_MB = 512
+# The guest's own: all of /run is a tmpfs there; not /run itself, where systemd forbids devices.
+SCRATCH = "/run/guest"
+
+JOB = """#!/bin/sh
+export PATH={path} HOME={scratch} TMPDIR={scratch} PYTHONDONTWRITEBYTECODE=1 {environment}
+mkdir -p {scratch}
+mount -t tmpfs guest {scratch}
+cd {root}
+exec {command}
+"""
+
+
+class Outcome:
+    """How a guest's job ended: `status` is its exit status, None when the guest went down before."""
+
+    def __init__(self, output: str) -> None:
+        found = re.search(r"^guest: exit (\d+)\r?$", output, re.MULTILINE)
+        self.status = int(found[1]) if found else None
+        self.output = output
+
+
+def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **environment: str) -> Outcome:
+    """Runs `command` in a guest of that form, in the checkout's folder; `folder` is for files of the guest.
+
+    Raises TimeoutError with the output so far; then the guest is gone, too.
+    """
+    job = folder / "job"
+    job.write_text(
+        JOB.format(
+            path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
+            scratch=SCRATCH,
+            root=shlex.quote(str(ROOT)),
+            environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
+            command=shlex.join(command),
+        )
+    )
+    job.chmod(0o755)
+    guest = subprocess.Popen(
+        [KERNEL, *arguments(form, job)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": memory_folder(folder), "LD_PRELOAD": str(xstate(folder))},
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+    try:
+        return Outcome(guest.communicate(timeout=timeout_s)[0])
+    except subprocess.TimeoutExpired:
+        os.killpg(guest.pid, signal.SIGKILL)
+        raise TimeoutError(f"the guest did not end in {timeout_s:g} s:\n{guest.communicate()[0]}") from None
+    except BaseException:
+        os.killpg(guest.pid, signal.SIGKILL)
+        guest.communicate()
+        raise
+
+
+def arguments(form: str, job: Path) -> list[str]:
+    """The kernel's command line."""
+    common = [
+        f"mem={MEMORY_MB}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet",
+        "lpj=50000000",  # spares the calibration
+        "con=null", "con0=fd:0,fd:1", "selinux=0",
+    ]  # fmt: skip
+    if form == "bare":
+        return [*common, f"init={HERE}/bare.sh", f"job={job}"]
+    return [
+        *common, f"init={HERE}/systemd.sh", "systemd.unit=job.service", f"systemd.setenv=job={job}",
+        "systemd.show_status=false", "systemd.log_level=err", "systemd.log_target=console", "systemd.log_color=false",
+    ]  # fmt: skip
+
+
+def memory_folder(folder: Path) -> str:
+    """Where the file lives that is the guest's memory: a tmpfs, if there is room."""
+    try:
+        room = os.statvfs("/dev/shm")
+    except OSError:
+        return str(folder)
+    return "/dev/shm" if room.f_bavail * room.f_frsize > 2 * MEMORY_MB << 20 else str(folder)
+
+
+def xstate(folder: Path) -> Path:
+    """xstate.c as a library."""
+    library = folder / "xstate.so"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", str(library), str(HERE / "xstate.c")], check=True)
+    return library
+
+
+def main() -> int:
+    form, *command = sys.argv[1:]
+    if form not in ("bare", "systemd") or not command:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder = Path(tempfile.mkdtemp(prefix="masu-guest-"))
+    try:
+        outcome = run(form, command, folder, timeout_s=600)
+    finally:
+        shutil.rmtree(folder)
+    print(outcome.output, end="")
+    return 1 if outcome.status is None else outcome.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

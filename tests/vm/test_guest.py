@@ -1,0 +1,41 @@
+"""Tests of other folders once more, in guests that have nothing but cgroup v2 (guest.py)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from harness import programs
+from vm import guest
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+# Fewer than these at hand would mean that the tests were not found or had nothing to run on: {name: (form, least
+# number of tests, pytest's arguments)}.
+JOBS: dict[str, tuple[str, int, list[str]]] = {
+    "cgroups": ("bare", 25, ["tests/kernel/test_cgroups_v2_controllers.py", "tests/kernel/test_cgroups_v2.py"]),
+    # Without ps(1), which is at a loss with User-mode Linux's /proc/stat.
+    "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_in_a_guest(name: str, tmp_path: Path) -> None:
+    programs.peer(guest.KERNEL)
+    form, least, arguments = JOBS[name]
+    programs.probe()  # compiled here: a guest is slow in starting processes, and sees this cache read-only
+    command = ["python", "tests/harness/subreaper.py", "python", "-m", "pytest", "-q", "--color=no"]
+    outcome = guest.run(
+        form,
+        [*command, "-p", "no:cacheprovider", *arguments],
+        tmp_path,
+        timeout_s=240,
+        CI="true",
+        MASU_TEST_CACHE=str(programs.cache()),
+        MASU_TEST_LEFTOVERS="1",
+        MASU_TEST_SKIPS=str(guest.HERE / "expected-skips.txt"),
+    )
+    passed = re.search(r"^(\d+) passed", outcome.output, re.MULTILINE)
+    if outcome.status != 0 or passed is None or int(passed[1]) < least:
+        pytest.fail(f"the guest's exit status is {outcome.status}, at least {least} wanted to pass:\n{outcome.output}")
