@@ -91,6 +91,8 @@ enum op_code {
     OP_EXEC = 56,
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
+    OP_UMOUNT = 59,
+    OP_ENTER_ROOT = 60,
 };
 
 /* Index of each field in its operation. */
@@ -235,6 +237,9 @@ enum op_field {
     F_EXEC_ENV = 1,
     F_STDIO_OWNER_UID = 0,
     F_STDIO_OWNER_GID = 1,
+    F_UMOUNT_TARGET = 0,
+    F_ENTER_ROOT_PATH = 0,
+    F_ENTER_ROOT_OPTIONAL = 1,
 };
 
 struct op_schema {
@@ -243,7 +248,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 58
+#define OP_LAST 60
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -305,6 +310,8 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [56] = {"exec", 'C', "ll"},
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
+    [59] = {"umount", 'C', "s"},
+    [60] = {"enter_root", 'C', "su"},
 };
 
 #endif

@@ -67,8 +67,13 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if spaces.new_mount:
         _add_root(draft, config, rootfs, host, wishes, spaces, around)
     else:
-        # Only hooks and the process itself: the root is that of the joined mount namespace.
+        # Nothing is mounted where it would outlast the container. In a joined namespace that does not have root.path,
+        # as that of another container, the root is the namespace's own.
+        if config.mounts:
+            around.warnings.append("mounts: not made, for the mount namespace is not the container's own")
         _add_hooks_before_pivot(draft, config, wishes)
+        joined = any(kind == "mount" for kind, _, _ in spaces.joined)
+        draft.inside.append(Op("enter_root", "root.path", path=rootfs.path, optional=int(joined)))
         process.add_console(draft, config.process, wishes, around)
     _add_names_and_sysctls(draft, config)
     if spaces.new_mount:
@@ -116,13 +121,7 @@ def build_exec(
     process.add_outside(draft, spec, host, around)
     process.add_exec_affinity(draft, spec, where)
     _add_cgroup_join(draft, wishes)
-    if join:
-        slot = draft.slot()
-        draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
-        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
-        draft.enter.append(Op("setns", slot=slot, nstype=join))
-        if mapped:
-            draft.enter.append(Op("become", uid=0, gid=0))
+    _join_container(draft, pidfd, join, mapped=mapped)
     cgroup = _cgroup_slot(draft, wishes)
     draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
@@ -136,6 +135,40 @@ def build_exec(
     _, execute = process.add_program(draft, spec, wishes, around)
     draft.inside.append(execute)
     return draft.ops()
+
+
+def build_mounts(config: Config, host: Host, wishes: Wishes, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that adds `config.mounts` to a running container, which the other arguments tell of as in
+    `build_exec`. Raises InvalidArgument or Unimplemented with the JSON path."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    mounts.add_mounts(draft, config, "/", host, wishes, mapped=mapped, user_slot=NONE)
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that takes the destinations of `config.mounts` away again, the last one first."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    for index in reversed(range(len(config.mounts))):
+        target = mounts.clean(config.mounts[index].destination)
+        draft.inside.append(Op("umount", f"mounts[{index}].destination", target=target))
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def _join_container(draft: Draft, pidfd: int, join: int, *, mapped: bool) -> None:
+    if not join:
+        return
+    slot = draft.slot()
+    draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
+    # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
+    draft.enter.append(Op("setns", slot=slot, nstype=join))
+    if mapped:
+        draft.enter.append(Op("become", uid=0, gid=0))
 
 
 class Spaces:

@@ -112,6 +112,11 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "loopback": (57, "C", ""),
     # fchown of stdin, stdout, stderr to the container's user, except what is a device or /dev/null.
     "stdio_owner": (58, "C", "uid:u gid:u"),
+    # What is mounted on `target` goes, with all that lies below it, as soon as nobody uses it (MNT_DETACH).
+    "umount": (59, "C", "target:s"),
+    # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
+    # With `optional` one that is not there leaves "/" the root.
+    "enter_root": (60, "C", "path:s optional:u"),
 }
 
 MONITOR_TERMINAL = 1

@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pause": (CREATED, RUNNING),
     "resume": (PAUSED,),
     "update": (CREATED, RUNNING, PAUSED),
+    "mount": (CREATED, RUNNING, PAUSED),
     "delete": (CREATED, STOPPED),
 }
 
@@ -43,6 +44,7 @@ _REFUSALS: dict[tuple[str, str], str] = {
     ("resume", CREATED): "container not paused",
     ("resume", STOPPED): "container not paused",
     ("update", STOPPED): "container not running",
+    ("mount", STOPPED): "container not running",
     ("delete", RUNNING): "cannot delete container {id} that is not stopped: running",
     ("delete", PAUSED): "cannot delete container {id} that is not stopped: paused",
 }

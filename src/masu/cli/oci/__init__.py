@@ -22,6 +22,7 @@ _VERBS = {
     "features": "show the enabled features",
     "kill": "send the specified signal (default: SIGTERM) to the container's init process",
     "list": "list containers started with the given --root",
+    "mounts": "add mounts to a container that is there, or remove them",
     "pause": "suspend all processes inside the container",
     "plan": "show what creating the container would ask of the kernel, without doing it",
     "ps": "display the processes running inside the container",
