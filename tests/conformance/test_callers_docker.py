@@ -271,12 +271,14 @@ def test_killed_shim(docker: Docker) -> None:
 
 def test_default_runtime(docker: Docker, tmp_path: Path) -> None:
     """`docker build` has no --runtime: its steps run under the daemon's default."""
-    docker.reload(**{"default-runtime": "masu"})
+    runtimes = docker.config["runtimes"]
+    docker.reload(**{"default-runtime": "masu", "runtimes": runtimes | {"later": runtimes["masu"]}})
     wait_until(lambda: docker("info", "-f", "{{.DefaultRuntime}}") == "masu\n")
     assert docker("info", "-f", '{{(index .Runtimes "masu").Path}}') == f"{MASU_OCI}\n"
     id = docker("run", "-d", "busybox", "sleep", "999").strip()
     assert docker.inspect(id)["HostConfig"]["Runtime"] == "masu"
     docker("rm", "-f", id)
+    assert docker("run", "--rm", "--runtime=later", "busybox", "id", "-u") == "0\n"
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     docker("build", "-q", "-t", "made", str(tmp_path))
     assert docker("run", "--rm", "made") == "made\nmaker\n"
