@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.callers import Premises, document
 from harness.callers.docker import Docker, skip_unless_installed
-from harness.engine import wait_until
+from harness.engine import alive, wait_until
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
@@ -264,7 +264,7 @@ def test_killed_shim(docker: Docker) -> None:
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: not docker.inspect("orphan")["State"]["Running"])
     assert id not in docker.runtime_states()
-    wait_until(lambda: not Path(f"/proc/{first}").exists() or Path(f"/proc/{first}/cmdline").read_bytes() == b"")
+    wait_until(lambda: not alive(first))
     docker("start", "orphan")
     docker("rm", "-f", "orphan")
 
