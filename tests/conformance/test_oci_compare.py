@@ -108,13 +108,8 @@ VARIANTS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 def on_v2_alone() -> list[str]:
-    """Words before a command that give it a mount namespace where cgroup2 is all there is to see of cgroups. Its
-    /dev/null is one of its own: crun 1.8 gives its stdin to the container's user."""
-    script = """
-    place=$(mktemp -d) && mount -t tmpfs null "$place" && mknod -m 666 "$place/null" c 1 3 &&
-    mount --bind "$place/null" /dev/null && umount -l "$place" && rmdir "$place" &&
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@" < /dev/null
-    """
+    """Words before a command that give it a mount namespace where cgroup2 is all there is to see of cgroups."""
+    script = 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
     return [peer("unshare"), "--mount", "--propagation", "slave", "sh", "-c", script, "sh"]
 
 
@@ -151,6 +146,8 @@ def facts(name: str, folder: Path, rootfs: Path, change: Callable[[dict[str, Any
             found |= of_state(state, id, running["pid"])
     finally:
         runtime.close()
+        # crun 1.8 gives its stdin to the container's user, and that is the machine's /dev/null.
+        os.chown("/dev/null", 0, 0)
     return {key: value.replace(id, "ID").replace(str(folder), "FOLDER") for key, value in found.items()}
 
 
