@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _VERBS = {
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
+    "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
     "exec": "execute a new process inside the container",
+    "features": "show the enabled features",
     "kill": "send the specified signal (default: SIGTERM) to the container's init process",
     "list": "list containers started with the given --root",
     "pause": "suspend all processes inside the container",
@@ -28,13 +30,11 @@ _VERBS = {
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
+    "update": "update container resource constraints",
 }
 _LATER = {
     "checkpoint": "checkpoint a running container",
-    "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
-    "features": "show the enabled features",
     "restore": "restore a container from a previous checkpoint",
-    "update": "update container resource constraints",
 }
 
 PROGRAM = Program(
