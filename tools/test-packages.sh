@@ -20,7 +20,11 @@ wish skopeo skopeo
 wish umoci umoci
 wish docker-registry docker-registry
 wish podman podman
+wish catatonit catatonit
+[ -x /usr/lib/podman/netavark ] || wishes="$wishes netavark"
 wish buildah buildah
+wish containerd containerd
+wish dockerd docker.io
 if ! printf 'int main(void) { return 0; }' | clang -fsanitize=address,fuzzer-no-link -x c -o /dev/null - 2> /dev/null; then
   # The sanitizers' runtime has clang's version in its name.
   wishes="$wishes $(apt-cache depends clang 2> /dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p')"

@@ -123,6 +123,17 @@ def test_v2_clones_into_the_cgroup_and_makes_its_namespace_afterwards() -> None:
     assert ops[ops.index(clone) + 2].fields == {"flags": namespaces.FLAGS["cgroup"]}
 
 
+def test_v2_without_a_namespace_shows_the_whole_tree() -> None:
+    ops = plan(
+        wishes=Wishes(cgroup_paths={"": "/sys/fs/cgroup/x"}),
+        mounts=[{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}],
+    )
+    opened = [op.fields["path"] for op in ops if op.name == "open_tree"]
+    assert "/sys/fs/cgroup" in opened
+    assert "/sys/fs/cgroup/x" not in opened
+    assert only(ops, "attach").fields["target"] == "/sys/fs/cgroup"
+
+
 def test_v1_joins_by_the_tasks_files_first() -> None:
     ops = plan(
         HYBRID,

@@ -196,7 +196,7 @@ FORMS: list[tuple[str, object, str]] = [
     ("linux/timeOffsets/boottime/secs", 1 << 63, "allowed are -9223372036854775808 to 9223372036854775807"),
     ("linux/timeOffsets/boottime/nanosecs", 1_000_000_000, "allowed are 0 to 999999999"),
     # resources
-    ("linux/resources/devices/0/access", "rwx", "a combination of r, w and m is wanted"),
+    ("linux/resources/devices/0/access", "x", "a combination of r, w and m is wanted"),
     ("linux/resources/devices/0/access", "", "cannot be empty"),
     ("linux/resources/devices/0/access", DELETED, "must be given"),
     ("linux/resources/devices/1/type", "u", "allowed are a, b, c"),

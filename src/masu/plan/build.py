@@ -9,7 +9,7 @@ Rules that were found by trying are told beside the line that follows them.
 
 from __future__ import annotations
 
-from os import O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY
+from os import O_APPEND, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_PATH, O_RDONLY, O_WRONLY
 
 from masu.errors import InvalidArgument
 from masu.linux import namespaces
@@ -68,7 +68,7 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
         _add_root(draft, config, rootfs, host, wishes, spaces, around)
     else:
         # Only hooks and the process itself: the root is that of the joined mount namespace.
-        _add_hooks_before_pivot(draft, config)
+        _add_hooks_before_pivot(draft, config, wishes)
         process.add_console(draft, config.process, wishes, around)
     _add_names_and_sysctls(draft, config)
     if spaces.new_mount:
@@ -78,7 +78,7 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if config.hooks is not None:
         env = execute.fields["env"]
         assert isinstance(env, tuple)
-        draft.inside += _hooks(config.hooks.start_container, "hooks.startContainer", env)
+        _add_hooks(draft, config.hooks.start_container, "hooks.startContainer", wishes, env)
     if wishes.init:
         draft.inside.append(Op("init"))
     draft.inside.append(execute)
@@ -265,20 +265,20 @@ def _add_root(
         draft, config, rootfs.path, host, wishes, mapped=spaces.mapped, user_slot=spaces.slots.get("user", NONE)
     )
     mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
-    _add_hooks_before_pivot(draft, config)
+    _add_hooks_before_pivot(draft, config, wishes)
     draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))
     process.add_console(draft, config.process, wishes, around)
     mounts.add_finish(draft, config)
 
 
-def _add_hooks_before_pivot(draft: Draft, config: Config) -> None:
+def _add_hooks_before_pivot(draft: Draft, config: Config, wishes: Wishes) -> None:
     """createRuntime (and prestart) hooks are the host's to run, in its own namespaces; createContainer hooks run
     here, in the container's, with paths of the host (config.md, "POSIX-platform Hooks")."""
     hooks = config.hooks
     if hooks is None or not (_has_early_hooks(config) or hooks.start_container):
         return
     draft.inside.append(Op("sync", "hooks", name=SYNC_RUNTIME_HOOKS))
-    draft.inside += _hooks(hooks.create_container, "hooks.createContainer")
+    _add_hooks(draft, hooks.create_container, "hooks.createContainer", wishes)
 
 
 def _has_early_hooks(config: Config) -> bool:
@@ -287,19 +287,32 @@ def _has_early_hooks(config: Config) -> bool:
     return hooks is not None and bool(hooks.prestart or hooks.create_runtime or hooks.create_container)
 
 
-def _hooks(hooks: tuple[Hook, ...], where: str, env: tuple[str, ...] = ()) -> list[Op]:
+def _add_hooks(
+    draft: Draft, hooks: tuple[Hook, ...], where: str, wishes: Wishes, env: tuple[str, ...] = ()
+) -> None:
     """`env` is what hooks without an environment get: that of the program, for those which run where it will."""
-    return [
-        Op(
-            "hook",
-            f"{where}[{index}]",
-            path=hook.path,
-            args=hook.args or (hook.path,),
-            env=hook.env or env,
-            timeout_ms=(hook.timeout or 0) * 1000,
+    if not hooks:
+        return
+    streams = [NONE, NONE]
+    for index, path in enumerate((wishes.hooks_stdout, wishes.hooks_stderr)):
+        if path:
+            streams[index] = draft.slot()
+            draft.prepare.append(
+                Op("open", where, slot=streams[index], path=path, flags=O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC)
+            )
+    for index, hook in enumerate(hooks):
+        draft.inside.append(
+            Op(
+                "hook",
+                f"{where}[{index}]",
+                path=hook.path,
+                args=hook.args or (hook.path,),
+                env=hook.env or env,
+                timeout_ms=(hook.timeout or 0) * 1000,
+                stdout_slot=streams[0],
+                stderr_slot=streams[1],
+            )
         )
-        for index, hook in enumerate(hooks)
-    ]
 
 
 def _add_names_and_sysctls(draft: Draft, config: Config) -> None:

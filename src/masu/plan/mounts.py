@@ -60,6 +60,7 @@ _DEV_SYMLINKS = (
     ("/proc/self/fd/2", "/dev/stderr"),
     ("pts/ptmx", "/dev/ptmx"),
 )
+_UNIFIED = "/sys/fs/cgroup"  # where cgroup2 is on a machine that has it alone
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
@@ -408,8 +409,9 @@ def _add_cgroup(
                     flags=TARGET_MUST_BE_DIRECTORY,
                 )
             )
-        elif path := wishes.cgroup_paths.get(""):
-            _bind_cgroup(draft, path, target, options.attr_set, where)
+        else:
+            # All of it, as under runc and crun: /proc/self/cgroup names the container's own by its path from the top.
+            _bind_cgroup(draft, _UNIFIED, target, options.attr_set, where)
         return
     # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
     attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY

@@ -99,7 +99,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # Finds args[0] as execvp would, so that a missing program is told before the container counts as made.
     "find_program": (50, "C", "program:s path:s"),
     "close_fds": (51, "C", "keep:u"),
-    "hook": (52, "B", "path:s args:l env:l timeout_ms:u"),
+    # The slots are files to append to; with NONE the end of what is said goes into the error.
+    "hook": (52, "B", "path:s args:l env:l timeout_ms:u stdout_slot:u stderr_slot:u"),
     # Tells the host that all is prepared and waits for its answer.
     "ready": (53, "C", ""),
     # Blocks until a byte arrives in the FIFO in `slot` (opened O_RDWR by an earlier `open`); a later failure

@@ -125,12 +125,12 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     # do with old system calls: filters written before close_range(2) or openat2(2) answer those with ENOSYS.
     if wishes.seccomp is not None and not process.no_new_privileges:
         inside.append(_seccomp(wishes))
-    _add_user(draft, process, host, around)
+    _add_user(draft, process, host, wishes, around)
     if wishes.seccomp is not None and process.no_new_privileges:
         inside.append(_seccomp(wishes))
 
 
-def _add_user(draft: Draft, process: Process, host: Host, around: ProcessPlan) -> None:
+def _add_user(draft: Draft, process: Process, host: Host, wishes: Wishes, around: ProcessPlan) -> None:
     where, inside, user = around.where, draft.inside, process.user
     bounding, effective, permitted, inheritable, ambient = _capability_sets(process, host, around)
     inside.append(Op("bounding", where + ".capabilities.bounding", capabilities=bounding))
@@ -138,7 +138,8 @@ def _add_user(draft: Draft, process: Process, host: Host, around: ProcessPlan) -
     inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
     inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     groups = pack(f"<{len(user.additional_gids)}I", *user.additional_gids)
-    inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=0))
+    keep = int(wishes.keep_groups)
+    inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=keep))
     inside.append(
         Op(
             "caps",
@@ -179,9 +180,10 @@ def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple
         bounding, permitted, effective = bounding & host.bounding, permitted & host.bounding, effective & host.bounding
     inheritable &= bounding
     # capabilities(7), "Ambient": only what is both permitted and inheritable can be raised.
-    for name in capabilities.names(ambient & ~(inheritable & permitted)):
+    # One line for all of them: Buildah asks for fourteen in each step of a build.
+    if lost := capabilities.names(ambient & ~(inheritable & permitted)):
         warnings.append(
-            f"{path}.ambient: can't raise ambient capability {name}: it is not both permitted and inheritable"
+            f"{path}.ambient: can't raise ambient capability {', '.join(lost)}: not both permitted and inheritable"
         )
     return bounding, effective, permitted, inheritable, ambient & inheritable & permitted
 

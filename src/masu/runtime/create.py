@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from masu.plan.ops import Op
     from masu.runtime.scope import Scope
+    from masu.spec.extras import Extras
     from masu.spec.runtime import Config, LinuxSeccomp
 
 
@@ -217,8 +218,8 @@ class _Birth(Answers):
             from masu.runtime import hooks
 
             # prestart first: it is the older of the two names for the same moment (config.md, "Prestart").
-            hooks.run_all(self.config.hooks.prestart, "prestart", state)
-            hooks.run_all(self.config.hooks.create_runtime, "createRuntime", state)
+            hooks.run_all(self.config, "prestart", state)
+            hooks.run_all(self.config, "createRuntime", state)
         # The payload is what the container's own hooks find on stdin.
         return jsontext.dumps(state).encode()
 
@@ -235,10 +236,10 @@ class _Birth(Answers):
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
-        if options.pidfd_socket:
+        if pidfd_socket := options.pidfd_socket or spec.extras_of(self.config).pidfd_receiver:
             from masu.runtime import handover
 
-            handover.send_pidfd(options.pidfd_socket, pidfd)
+            handover.send_pidfd(pidfd_socket, pidfd)
         if self.listener_fd >= 0:
             from masu.runtime import handover
 
@@ -348,17 +349,22 @@ def _wishes(
     warnings: list[str],
 ) -> Wishes:
     assert config.process is not None
+    extras = spec.extras_of(config)
     fifo = error_file = ""
     if options.gate:
         fifo, error_file = container.fifo, container.error_file
         os.mkfifo(fifo, 0o600)
         os.close(os.open(error_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    for path in filter(None, (extras.hooks_stdout, extras.hooks_stderr)):
+        from masu.runtime import hooks
+
+        os.close(hooks.open_output(path, "annotations"))
     joins, cgroup_dir = ways_in(cgroup, mapped=plan_build.Spaces(config, host).mapped)
     return Wishes(
         cgroup_paths=cgroup.paths(),
         join_files=joins,
         cgroup_dir=cgroup_dir,
-        seccomp=compile_seccomp(config.linux.seccomp, options.seccomp_cache, warnings),
+        seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,
         error_file=error_file,
@@ -368,6 +374,9 @@ def _wishes(
         keyring="" if options.no_new_keyring else "_ses." + container.id,
         init=options.init,
         monitor=monitor,
+        keep_groups=extras.keep_groups,
+        hooks_stdout=extras.hooks_stdout,
+        hooks_stderr=extras.hooks_stderr,
     )
 
 
@@ -378,13 +387,17 @@ def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
     return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
 
 
-def compile_seccomp(section: LinuxSeccomp | None, cache: str, warnings: list[str]) -> Seccomp | None:
+def compile_seccomp(
+    section: LinuxSeccomp | None, extras: Extras, cache: str, warnings: list[str]
+) -> Seccomp | None:
     """The filter of linux.seccomp, from the cache when it was compiled before."""
+    if extras.seccomp_bpf is not None:
+        return Seccomp(extras.seccomp_bpf)
     if section is None:
         return None
     from masu.linux import seccomp
 
-    compiled = seccomp.compile(section, cache_dir=cache or None)
+    compiled = seccomp.compile(section, cache_dir=cache or None, strict=extras.seccomp_strict)
     warnings += compiled.warnings
     return Seccomp(compiled.program, compiled.flags, notify=compiled.notify)
 

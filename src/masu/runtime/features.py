@@ -6,7 +6,7 @@ Each list is taken from the table that the code itself works by, so that it cann
 from __future__ import annotations
 
 from masu.linux import capabilities, mount, seccomp_support
-from masu.spec import linux, seccomp
+from masu.spec import extras, linux, seccomp
 from masu.spec.hooks import Hooks
 
 OCI_VERSION_MIN = "1.0.0"
@@ -37,7 +37,8 @@ def features() -> dict[str, object]:
             "netDevices": {"enabled": True},
         },
         "annotations": {"io.github.seccomp.libseccomp.version": support.version} if support else {},
-        "potentiallyUnsafeConfigAnnotations": [],
+        # Prefixes end with a point (features.md).
+        "potentiallyUnsafeConfigAnnotations": [extras.PREFIX],
     }
 
 

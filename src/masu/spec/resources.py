@@ -41,9 +41,13 @@ _weight = number(0, 1000)  # 0 is unset
 
 def _access(value: object, where: str, warnings: list[str]) -> str | None:
     result = string(value, where, warnings)
-    if not result or result.strip("rwm"):
+    known = "".join(letter for letter in result if letter in "rwm")
+    if not known:
         raise invalid("device access", result, where, "a combination of r, w and m is wanted, it cannot be empty")
-    return result
+    if known != result:
+        # Where one letter is right, runc and crun overlook the wrong ones.
+        warnings.append(f"{where}: {result!r}: only r, w and m mean something")
+    return known
 
 
 class LinuxDeviceCgroup(Value):

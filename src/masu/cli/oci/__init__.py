@@ -82,14 +82,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def root_of(call: Call) -> str:
-    """--root, by default /run/masu/oci, or the user's own runtime directory."""
+    """--root, by default /run/masu/oci, or below the user's own runtime directory."""
     given = call.globals.maybe("root")
     if given:
         return os.path.abspath(given)
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.geteuid() != 0 and runtime:
+    if runtime and _is_a_users():
         return runtime + "/masu/oci"
     return "/run/masu/oci"
+
+
+def _is_a_users() -> bool:
+    """Whether XDG_RUNTIME_DIR is to be believed, as in runc: the machine's root may have kept a user's by sudo, but
+    root of a user namespace (rootless Podman calls us there) has nothing else, unless it says that it is root."""
+    if os.geteuid() != 0:
+        return True
+    from masu.linux import namespaces
+
+    return not namespaces.in_initial_user_namespace() and os.environ.get("USER") != "root"
 
 
 def log_of(call: Call) -> Log:

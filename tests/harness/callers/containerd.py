@@ -1,0 +1,115 @@
+"""containerd, whose runc shim calls masu-oci, and ctr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from contextlib import ExitStack
+from typing import Any, Self
+
+import pytest
+
+from harness.callers import Premises, document
+from harness.callers.archives import archive
+from harness.programs import MASU_OCI, peer
+from harness.pty import Terminal
+
+IMAGE = "docker.io/library/busybox:latest"
+PLACES = """
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]
+"""
+MACHINE = """
+[grpc]
+address = "{folder}/containerd.sock"
+
+# What a machine without CAP_SYS_RESOURCE, AppArmor and the hugetlb controller (CI often is one) asks for.
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+tolerate_missing_hugetlb_controller = true
+disable_apparmor = true
+# Any image whose program goes on.
+sandbox_image = "docker.io/library/redis:latest"
+"""
+
+
+class Containerd:
+    """A daemon on its own socket and roots; busybox is imported.
+
+    config.toml is the document's, and what this machine needs. A context: the daemon ends with it.
+    """
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        folder = premises.folder
+        config = folder / "config.toml"
+        config.write_text((PLACES + document.snippet("containerd", "toml") + MACHINE).replace("{folder}", str(folder)))
+        self.words = [peer("ctr"), "--address", str(folder / "containerd.sock")]
+        # The --root that the shim gives to whatever runtime it is.
+        self.runtime_root = premises.path("/run/containerd/runc/default")
+        self._stack = ExitStack()
+        self._stack.enter_context(premises.daemon([peer("containerd"), "--config", config], [*self.words, "version"]))
+        self.socket = folder / "containerd.sock"
+        try:
+            self.load("busybox", "default")
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def load(self, name: str, namespace: str) -> None:
+        """A test image as docker.io/library/NAME:latest."""
+        tar = str(archive(name, self.premises.folder))
+        self("--namespace", namespace, "images", "import", "--base-name", f"docker.io/library/{name}", tar)
+
+    def __call__(self, *args: str, **options: Any) -> str:
+        """Standard output of a command that succeeds."""
+        return self.try_(*args, check=True, **options).stdout
+
+    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.premises.run([*self.words, *args], check=check, **options)
+
+    def own(self, id: str, *options: str, binary: str = MASU_OCI) -> list[str]:
+        """`run` below the premises' cgroup parent, up to the command."""
+        cgroup = f"/{self.premises.cgroup}/{id}"
+        return ["run", "--runc-binary", binary, "--cgroup", cgroup, *options, IMAGE, id]
+
+    def terminal(self, *args: str) -> Terminal:
+        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment)
+
+    def status(self, id: str) -> str:
+        """What containerd says of a task."""
+        lines = [line.split() for line in self("tasks", "ls").splitlines()]
+        return next((status for name, _, status in lines if name == id), "")
+
+    def state(self, id: str) -> dict[str, Any]:
+        """What `masu-oci state` says."""
+        root = "/run/containerd/runc/default"
+        said = self.premises.run([MASU_OCI, "--root", root, "state", id]).stdout
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    def runtime_states(self) -> list[str]:
+        """Containers that the runtime knows of."""
+        return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for id in self("tasks", "ls", "-q").split():
+                self("tasks", "rm", "-f", id)
+            for id in self("containers", "ls", "-q").split():
+                self("containers", "rm", id)
+            assert self.runtime_states() == []
+        finally:
+            self._stack.close()
+
+
+def skip_unless_installed() -> None:
+    for name in ("containerd", "ctr", "unshare", "nsenter", "ip"):
+        peer(name)
+    if os.geteuid() != 0:
+        pytest.skip("needs root")

@@ -1,0 +1,118 @@
+"""dockerd with masu-oci among its runtimes, and the docker command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import images
+import pytest
+
+from harness.callers import Premises, document
+from harness.programs import MASU_OCI, peer
+from harness.pty import Terminal
+
+
+class Docker:
+    """A daemon on its own socket and roots, with its own bridge in the premises' network; busybox is loaded.
+
+    daemon.json is the document's, and what this machine needs. A context: the daemon ends with it.
+    """
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        self.folder = premises.folder
+        self.socket = self.folder / "docker.sock"
+        exec_root = self.folder / "exec"
+        # The --root that the shim gives to whatever runtime it is.
+        self.runtime_root = exec_root / "runtime-runc" / "moby"
+        (self.folder / "cli").mkdir()
+        self.environment = {"DOCKER_CONFIG": str(self.folder / "cli"), "DOCKER_BUILDKIT": "0"}
+        self.words = [_debians("docker"), "--host", f"unix://{self.socket}"]
+        self.config: dict[str, Any] = json.loads(document.snippet("Docker", "json"))
+        self.configure()
+        self._stack = ExitStack()
+        server: list[str | Path] = [peer("dockerd"), "--config-file", self.folder / "daemon.json"]
+        server += ["--host", f"unix://{self.socket}", "--pidfile", self.folder / "pid"]
+        server += ["--data-root", self.folder / "root", "--exec-root", exec_root, "--storage-driver", "overlay2"]
+        server += ["--cgroup-parent", f"/{premises.cgroup}"]
+        # A machine without CAP_SYS_RESOURCE (CI often is one) cannot lower it.
+        server += ["--oom-score-adjust", "0"]
+        # BuildKit in dockerd calls whatever is found as runc.
+        (self.folder / "bin").mkdir()
+        (self.folder / "bin" / "runc").symlink_to(MASU_OCI)
+        env = self.environment | {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+        self._stack.enter_context(premises.daemon(server, [*self.words, "version"], env=env))
+        try:
+            self._load("busybox")
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def configure(self, **changes: object) -> None:
+        """Writes daemon.json anew, with `changes`."""
+        self.config |= changes
+        (self.folder / "daemon.json").write_text(json.dumps(self.config))
+
+    def _load(self, name: str) -> None:
+        archive = self.folder / f"{name}.tar"
+        # dockerd 20.10 does not read OCI layouts.
+        words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
+        words += [f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"]
+        subprocess.run(words, check=True, timeout=60)
+        self("load", "-q", "-i", str(archive))
+        archive.unlink()
+
+    def __call__(self, *args: str, **options: Any) -> str:
+        """Standard output of a command that succeeds."""
+        return self.try_(*args, check=True, **options).stdout
+
+    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+        env = self.environment | options.pop("env", {})
+        return self.premises.run([*self.words, *args], env=env, check=check, **options)
+
+    def terminal(self, *args: str) -> Terminal:
+        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        (found,) = json.loads(self("inspect", name))
+        assert isinstance(found, dict)
+        return found
+
+    def reload(self, **changes: object) -> None:
+        """daemon.json with `changes`, read anew by the running daemon."""
+        self.configure(**changes)
+        os.kill(int((self.folder / "pid").read_text()), signal.SIGHUP)
+
+    def runtime_states(self) -> list[str]:
+        """Containers that the runtime knows of."""
+        return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if names := self("ps", "-aq").split():
+                self("rm", "-f", "-v", *names)
+            assert self.runtime_states() == []
+        finally:
+            self._stack.close()
+
+
+def _debians(name: str) -> str:
+    """Debian's own before one that somebody has put into /usr/local."""
+    path = f"/usr/bin/{name}"
+    return path if os.access(path, os.X_OK) else peer(name)
+
+
+def skip_unless_installed() -> None:
+    for name in ("dockerd", "docker", "containerd", "skopeo", "unshare", "nsenter", "ip"):
+        peer(name)
+    if os.geteuid() != 0:
+        pytest.skip("needs root")

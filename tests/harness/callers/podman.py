@@ -1,0 +1,117 @@
+"""podman, which calls the runtime through conmon, with masu-oci as its runtime."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from harness.callers import Premises, document
+from harness.callers.archives import archive
+from harness.programs import MASU_OCI, peer
+from harness.pty import Terminal
+
+# For machines without CAP_SYS_RESOURCE (CI often is one): podman's own defaults raise limits.
+MACHINE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nlog_driver = "k8s-file"\n\n'
+
+
+class Podman:
+    """podman with its storage in the premises' folder and its state in their /run; busybox is loaded.
+
+    containers.conf is the document's, and what this machine needs; options for `podman` itself go into `words`. A
+    context: the containers are removed with it.
+    """
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        conf = premises.folder / "containers.conf"
+        conf.write_text(MACHINE + document.snippet("Podman", "toml"))
+        self.environment = {"CONTAINERS_CONF": str(conf)}
+        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", "overlay"]
+        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        self.states = "/run/masu/oci"
+        self._load(str(archive("busybox", premises.folder)))
+
+    def _load(self, archive: str) -> None:
+        self("load", "-q", "-i", archive)
+        self("tag", "localhost/latest", "docker.io/library/busybox")
+
+    def __call__(self, *args: str, **options: Any) -> str:
+        """Standard output of a command that succeeds."""
+        return self.try_(*args, check=True, **options).stdout
+
+    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+        env = self.environment | options.pop("env", {})
+        return self.premises.run([*self.words, *args], env=env, check=check, **options)
+
+    def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
+        """`run` or `create`, below the premises' cgroup parent."""
+        return [verb, "--cgroup-parent", f"/{self.premises.cgroup}", "--network", network, *options]
+
+    def terminal(self, *args: str) -> Terminal:
+        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
+
+    def runtime_states(self) -> list[str]:
+        """Containers that the runtime knows of. Podman gives no --root: it is the default one."""
+        root = self.premises.path(self.states)
+        return sorted(os.listdir(root)) if root.exists() else []
+
+    def state(self, id: str) -> str:
+        """What `masu-oci state` says."""
+        return self.premises.run([MASU_OCI, "state", id]).stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self("pod", "rm", "-fa", "-t", "0")
+        self("rm", "-fa", "-t", "0")
+        assert self.runtime_states() == []
+
+
+class RootlessPodman(Podman):
+    """The same as a user who is not root; account, subordinate ids and home exist in the premises only.
+
+    Rootless containers have no network here but the host's: /dev/net/tun is root's.
+    """
+
+    UID = 1234
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        home, runtime = "/run/home", f"/run/user/{self.UID}"
+        for place in (home, runtime):
+            premises.run(["install", "-d", "-m", "700", "-o", str(self.UID), "-g", str(self.UID), place])
+        account = f"person:x:{self.UID}:{self.UID}::{home}:/bin/sh\n"
+        for name, lines in {
+            "passwd": Path("/etc/passwd").read_text() + account,
+            "group": Path("/etc/group").read_text() + f"person:x:{self.UID}:\n",
+            "subuid": "person:200000:65536\n",
+            "subgid": "person:200000:65536\n",
+        }.items():
+            (premises.folder / name).write_text(lines)
+            premises.run(["mount", "--bind", premises.folder / name, f"/etc/{name}"])
+        conf, image = f"{home}/containers.conf", f"{home}/busybox.tar"
+        premises.path(conf).write_text(MACHINE + document.snippet("Podman", "toml"))
+        archive("busybox", premises.folder).chmod(0o644)
+        premises.run(["cp", premises.folder / "busybox.tar", image])
+        self.environment = {"CONTAINERS_CONF": conf, "HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
+        ids = ["--reuid", str(self.UID), "--regid", str(self.UID), "--init-groups"]
+        # Overlays in a user namespace are a matter of the kernel; copies always work.
+        self.words = [peer("setpriv"), *ids, "env", "--chdir", home, peer("podman"), "--storage-driver", "vfs"]
+        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        self.states = f"{runtime}/masu/oci"
+        self._load(image)
+
+    def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
+        return [verb, "--network", network, *options]
+
+
+def skip_unless_installed() -> None:
+    for name in ("podman", "conmon", "unshare", "nsenter", "ip"):
+        peer(name)
+    if os.geteuid() != 0:
+        pytest.skip("needs root")

@@ -1,0 +1,120 @@
+"""runc's integration suite (bats): its helpers built, its images made from Debian packages, its verdicts read.
+
+`PYTHONPATH=tests python -m peers.runcsuite RUNTIME [FILE.bats...]` runs it and prints the row for the table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import images
+from harness.pty import Terminal
+
+from peers.sources import source
+
+# A file in which nothing happens any more must not hold up all others.
+FILE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Case:
+    """`verdict` is "ok", "skip" or "failed"; `said` what the suite gave as the reason."""
+
+    title: str
+    verdict: str
+    said: str
+
+
+def prepared() -> Path:
+    """The suite's folder, with everything it needs but the runtime; `runc` of the same commit is built beside it."""
+    folder = source("runc")
+    if not (folder / "runc").exists():
+        # libpathrs is in no distribution yet.
+        subprocess.run(["make", "BUILDTAGS=seccomp", "runc", "test-binaries"], cwd=folder, check=True)
+    data = folder / "tests/integration/testdata"
+    data.mkdir(exist_ok=True)
+    arch = subprocess.run(["go", "env", "GOARCH"], capture_output=True, text=True, check=True).stdout.strip()
+    busybox = data / f"busybox-{arch}.tar.xz"
+    if not busybox.exists():
+        with tarfile.open(busybox, "w:xz", preset=0) as archive:
+            archive.add(images.rootfs("busybox"), ".")
+    debian = data / f"debian-{arch}.tar.xz"
+    if not debian.exists():
+        tree = data / "debian"
+        subprocess.run(["debootstrap", "--variant=minbase", "stable", str(tree)], check=True)
+        subprocess.run(["tar", "-C", str(tree), "-I", "xz -0", "-cf", str(debian), "."], check=True)
+    return folder
+
+
+def run(runtime: str, log: Path, *files: str) -> list[Case]:
+    """Every case of the files (all by default) with `runtime`, the path of one executable. What bats writes, with the
+    output of the failed cases, goes to `log`."""
+    folder = prepared() / "tests/integration"
+    with log.open("w") as out, _cgroups_tidied():
+        for name in files or sorted(path.name for path in folder.glob("*.bats")):
+            out.write(_run_file(folder / name, runtime))
+    return cases(log.read_text(errors="replace"))
+
+
+@contextmanager
+def _cgroups_tidied() -> Iterator[None]:
+    """The suite makes directories for the controllers that a hybrid machine has elsewhere; they mislead others."""
+    top = Path("/sys/fs/cgroup")
+    before = set(top.iterdir())
+    try:
+        yield
+    finally:
+        for path in set(top.iterdir()) - before:
+            if not path.is_mount() and top.is_mount() and not (top / "cgroup.controllers").exists():
+                shutil.rmtree(path)
+
+
+def _run_file(file: Path, runtime: str) -> str:
+    with tempfile.NamedTemporaryFile("r", suffix=".tap") as tap:
+        # The cases with terminals want one that is theirs. (bats' own time limit is a background job, for which
+        # those cases that `wait` would wait, too.)
+        command = f"bats -t {file} > {tap.name} 2>&1 < /dev/tty"
+        with Terminal(["sh", "-c", command], cwd=file.parents[2], env={**os.environ, "RUNC": runtime}) as terminal:
+            deadline = time.monotonic() + FILE_SECONDS
+            while terminal.process.poll() is None and time.monotonic() < deadline:
+                terminal.rest(5)
+            late = "" if terminal.process.poll() is not None else f"not ok 0 {file.name} did not end\n"
+        return tap.read() + late
+
+
+def cases(tap: str) -> list[Case]:
+    """What a TAP document says."""
+    found = []
+    for line in tap.splitlines():
+        match = re.match(r"(not )?ok \d+ (.*?)(?: # skip ?(.*)| # timeout.*)?$", line)
+        if match:
+            bad, title, skipped = match.groups()
+            verdict = "failed" if bad else "ok" if skipped is None else "skip"
+            found.append(Case(title, verdict, skipped or ""))
+    return found
+
+
+def row(name: str, found: list[Case]) -> str:
+    """A line of the table in docs/conformance.md."""
+    counts = [sum(case.verdict == verdict for case in found) for verdict in ("ok", "skip", "failed")]
+    return f"| {name} | {len(found)} | " + " | ".join(map(str, counts)) + " |"
+
+
+if __name__ == "__main__":
+    log = Path(f"runc-suite-{Path(sys.argv[1]).name}.tap").resolve()
+    found = run(os.path.abspath(sys.argv[1]), log, *sys.argv[2:])
+    print(row(sys.argv[1], found))
+    for case in found:
+        if case.verdict == "failed":
+            print(case.title)

@@ -1,0 +1,37 @@
+"""Where the peers' sources come from: a folder the user names, or a clone of a fixed commit in the tests' cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness.programs import cache
+
+# The commits that docs/conformance.md tells of.
+COMMITS = {
+    "runc": ("https://github.com/opencontainers/runc", "76d9cf5da5683ff449ae967db58fa8c5927ca54b"),
+}
+
+
+def source(name: str) -> Path:
+    """A work tree of a peer, ours to build in. $MASU_PEER_SOURCES/<name> is used as it is when it exists. Without it
+    and without the internet the test is skipped."""
+    given = Path(os.environ.get("MASU_PEER_SOURCES", "/nonexistent"), name)
+    if given.is_dir():
+        return given
+    url, commit = COMMITS[name]
+    folder = cache() / "peers" / f"{name}-{commit[:12]}"
+    if folder.is_dir():
+        return folder
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    unfinished.mkdir(parents=True)
+    for command in (["init", "-q"], ["fetch", "-q", "--depth", "1", url, commit], ["checkout", "-q", "FETCH_HEAD"]):
+        done = subprocess.run(["git", "-C", str(unfinished), *command], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(unfinished)
+            pytest.skip(f"no sources of {name}: {done.stderr.strip()} (name a folder with them: MASU_PEER_SOURCES)")
+    unfinished.rename(folder)
+    return folder
