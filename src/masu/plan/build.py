@@ -121,10 +121,15 @@ def build_exec(
     process.add_outside(draft, spec, host, around)
     process.add_exec_affinity(draft, spec, where)
     _add_cgroup_join(draft, wishes)
-    _join_container(draft, pidfd, join, mapped=mapped)
     cgroup = _cgroup_slot(draft, wishes)
+    late = join & _NEWCGROUP if cgroup != NONE else 0
+    slot = _join_container(draft, pidfd, join, late=late, mapped=mapped)
     draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
+    if late:
+        # From within it nobody can be cloned into what it shows where cgroup2 is mounted with nsdelegate: ENOENT, for
+        # the cloner is outside of it (cgroups(7), "Delegation containment"). systemd mounts it so.
+        draft.inside.append(Op("setns", slot=slot, nstype=late))
     process.add_affinity(draft, spec, where, one_more=True)
     if wishes.keyring:
         draft.inside.append(Op("keyring", name=wishes.keyring))
@@ -160,15 +165,18 @@ def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> li
     return draft.ops()
 
 
-def _join_container(draft: Draft, pidfd: int, join: int, *, mapped: bool) -> None:
+def _join_container(draft: Draft, pidfd: int, join: int, *, late: int = 0, mapped: bool) -> int:
+    """Into the namespaces `join` but for `late` ones; returns the pidfd's slot."""
     if not join:
-        return
+        return NONE
     slot = draft.slot()
     draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
-    # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
-    draft.enter.append(Op("setns", slot=slot, nstype=join))
+    if join & ~late:
+        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
+        draft.enter.append(Op("setns", slot=slot, nstype=join & ~late))
     if mapped:
         draft.enter.append(Op("become", uid=0, gid=0))
+    return slot
 
 
 class Spaces:
@@ -199,7 +207,8 @@ class Spaces:
         # With power over the host we join before the user namespace, for the host's namespaces are not the new
         # user namespace's to join; without it only the user namespace gives the right to join the rest
         # (setns(2), user_namespaces(7)).
-        others = [item for item in self.joined if item[0] != "user"]
+        late = [item for item in self.joined if item[0] == "cgroup" and cgroup != NONE]
+        others = [item for item in self.joined if item[0] != "user" and item not in late]
         # /proc/self/timens_offsets belongs to the host's root, so it too is written before the mapping if it can.
         if self.host.uid == 0:
             self._add_time(draft)
@@ -218,6 +227,9 @@ class Spaces:
         if late_cgroup:
             # clone3 takes the caller's cgroup as the root of the new namespace, not the one it clones into.
             draft.inside.append(Op("unshare", "linux.namespaces", flags=_NEWCGROUP))
+        for kind, _, where in late:
+            # The same with nsdelegate: see `build_exec`.
+            draft.inside.append(Op("setns", where, slot=slots[kind], nstype=namespaces.FLAGS[kind]))
         if self.made & _NEWNET:
             draft.inside.append(Op("loopback", "linux.namespaces"))
 

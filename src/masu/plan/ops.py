@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "idmap_userns": (6, "H", "slot:u uid_map:s gid_map:s"),
     # mount_setattr on a detached mount in `slot`; `userns` is the slot of an idmap_userns, or NONE.
     "mount_attr": (7, "B", "slot:u set:u clear:u propagation:u recursive:u userns:u"),
-    "setns": (8, "H", "slot:u nstype:u"),
+    "setns": (8, "B", "slot:u nstype:u"),
     "unshare": (9, "B", "flags:u"),
     # Tells the host and waits for its answer, whose payload is the next hooks' stdin.
     "sync": (10, "B", "name:s"),

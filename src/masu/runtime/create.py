@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.plan.ops import Op
+    from masu.runtime.scope import Scope
     from masu.spec.extras import Extras
     from masu.spec.runtime import Config, LinuxSeccomp
 
@@ -43,12 +44,12 @@ class Options:
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
     replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
     container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
-    carried out, `on_ready` is called before the program may run.
+    carried out, `on_ready` is called before the program may run. `systemd`: the cgroup is a unit of systemd.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio",
+        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio", "systemd",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Options:
         rootfs: Rootfs | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
+        systemd: bool = False,
     ) -> None:
         self.console_fd = console_fd
         self.gate = gate
@@ -83,6 +85,7 @@ class Options:
         self.rootfs = rootfs
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
+        self.systemd = systemd
 
 
 class Created:
@@ -121,12 +124,15 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            cgroup = _make_cgroup(container, config, host, undo, warnings)
+            cgroup, scope = _make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            if scope is not None and scope.unit.user:
+                # It is brought there: see `_Birth.sync`.
+                wishes.join_files, wishes.cgroup_dir = (), ""
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, options, warnings)
+            answers = _Birth(container, config, options, warnings, scope)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -170,10 +176,14 @@ class _Undo:
 class _Birth(Answers):
     """The host's part while the container is born."""
 
-    def __init__(self, container: Container, config: Config, options: Options, warnings: list[str]) -> None:
+    def __init__(
+        self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
+    ) -> None:
         self.container = container
         self.config = config
         self.options = options
+        self.scope = scope
+        self.to_be_brought = scope is not None and scope.unit.user
         self.warnings = warnings
         self.listener_fd = -1
 
@@ -183,6 +193,7 @@ class _Birth(Answers):
             from masu.linux import idmap  # these are imported by whose configuration asks for them
 
             linux = config.linux
+            self._bring(pid)
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
         if name == plan_build.SYNC_NETWORK:
@@ -193,6 +204,13 @@ class _Birth(Answers):
         if name == plan_build.SYNC_RUNTIME_HOOKS:
             return self._run_hooks(pid)
         return super().sync(name, pid)
+
+    def _bring(self, pid: int) -> None:
+        """Into a rootless container's scope: the stage where it waits for its id maps, whose child is then born there;
+        or the first process itself, where there are none to write."""
+        if self.scope is not None and self.to_be_brought:
+            self.scope.bring(pid)
+            self.to_be_brought = False
 
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
@@ -207,7 +225,12 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
+        self._bring(pid)
+        if self.scope is not None:
+            self.scope.release()
         self._limit_processes()
+        if self.scope is not None:
+            self.scope.close()
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
@@ -233,6 +256,8 @@ class _Birth(Answers):
         if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
             # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
             only = type(resources)(pids=resources.pids)
+            if self.scope is not None:
+                self.scope.set(self.container.cgroup, only)
             self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
 
     def listener(self, fd: int) -> None:
@@ -250,29 +275,60 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
 
 
-def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    predicted = cgroups.predict(config.linux.cgroups_path, container.id)
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
+def _make_cgroup(
+    container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str], *, systemd: bool
+) -> tuple[Cgroup, Scope | None]:
+    rootless = host.uid != 0 or not host.in_initial_userns
+    resources = config.linux.resources
+    path, scope, keeper = config.linux.cgroups_path, None, 0
+    if systemd:
+        scope, path = _start_scope(container, config, undo, rootless=rootless)
+        keeper = scope.keeper
+        resources = scope.rounded(resources)
+    else:
+        _foretell(container, cgroups.predict(path, container.id))
     cgroup = Cgroup.create(
-        config.linux.cgroups_path,
+        path,
         container.id,
         where="linux.cgroupsPath",
-        resources=config.linux.resources,
-        rootless=host.uid != 0 or not host.in_initial_userns,
+        resources=resources,
+        rootless=rootless,
+        keeper=keeper,
     )
     undo.add(cgroup.delete)
     undo.add(cgroup.kill)
     container.facts.cgroup_paths = cgroup.paths()
     container.save()
-    resources = config.linux.resources
     if resources is not None:
         # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings)
-    return cgroup
+    return cgroup, scope
+
+
+def _foretell(container: Container, predicted: dict[str, str]) -> None:
+    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
+    # there already, for it may be somebody else's.
+    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+    container.save()
+
+
+def _start_scope(container: Container, config: Config, undo: _Undo, *, rootless: bool) -> tuple[Scope, str]:
+    """The unit, made by systemd, and its cgroup as a path from the top."""
+    from masu.runtime import scope as scopes  # by who asks for systemd
+
+    layout = cgroups.detect()
+    unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
+    if not rootless:
+        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
+    scope = scopes.Scope(unit)
+    undo.add(scope.close)
+    scope.start(config, container.id, layout)
+    undo.add(scope.abandon)
+    # Only now it is surely ours; had we been killed before this, it would have gone by itself.
+    container.facts.unit = unit.name, "user" if unit.user else "system"
+    container.save()
+    return scope, scope.place(layout)
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:

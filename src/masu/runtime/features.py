@@ -24,7 +24,7 @@ def features() -> dict[str, object]:
         "linux": {
             "namespaces": sorted(linux.NAMESPACES),
             "capabilities": list(capabilities.NUMBERS),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": _seccomp(support),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},

@@ -8,7 +8,7 @@ from masu import __version__
 from masu.cli.oci.later import command
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
-from masu.errors import MasuError, Unimplemented
+from masu.errors import MasuError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +64,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         call = PROGRAM.parse(argv)
         log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
-        if call.globals.on("systemd-cgroup"):
-            raise Unimplemented("--systemd-cgroup", detail="only the cgroupfs driver is here yet")
         assert call.command.run is not None
         return call.command.run(call)
     except Help as help:
