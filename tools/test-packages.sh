@@ -12,6 +12,7 @@ wish newuidmap uidmap
 wish linux.uml user-mode-linux
 wish runc runc
 wish crun crun
+wish criu criu
 wish bwrap bubblewrap
 wish skopeo skopeo
 wish umoci umoci

@@ -99,7 +99,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
     config = bundle.config
     warnings = bundle.warnings
-    _check_sysctls(config)
+    check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
     container = Container.make(
         root,
@@ -114,13 +114,13 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             creator=(os.getpid(), procfs.start_time(os.getpid())),
         ),
     )
-    undo = _Undo()
+    undo = Undo()
     undo.add(container.remove_directory)
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            cgroup = _make_cgroup(container, config, host, undo, warnings)
+            cgroup = make_cgroup(container, config, host, undo, warnings)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
@@ -138,7 +138,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     return Created(container, launched, warnings)
 
 
-def _check_sysctls(config: Config) -> None:
+def check_sysctls(config: Config) -> None:
     """A namespace joined by its path may be the host's own; the check of the config alone cannot know (CVE-2022-0532).
     Raises InvalidArgument."""
     spaces = config.linux.namespaces
@@ -148,7 +148,7 @@ def _check_sysctls(config: Config) -> None:
             spec.check_sysctl(key, own)
 
 
-class _Undo:
+class Undo:
     """How to undo what was done, last first."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
-        self._limit_processes()
+        limit_processes(container, self.config, self.warnings)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
@@ -227,13 +227,6 @@ class _Birth(Answers):
             options.on_ready(container)
         return b""
 
-    def _limit_processes(self) -> None:
-        resources = self.config.linux.resources
-        if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
-            # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
-            only = type(resources)(pids=resources.pids)
-            self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
-
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
 
@@ -249,7 +242,8 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
 
 
-def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
+def make_cgroup(container: Container, config: Config, host: Host, undo: Undo, warnings: list[str]) -> Cgroup:
+    """The container's cgroup with its limits, but for that of processes."""
     # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
     # there already, for it may be somebody else's.
     predicted = cgroups.predict(config.linux.cgroups_path, container.id)
@@ -268,10 +262,17 @@ def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, 
     container.save()
     resources = config.linux.resources
     if resources is not None:
-        # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
+        # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings)
     return cgroup
+
+
+def limit_processes(container: Container, config: Config, warnings: list[str]) -> None:
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage."""
+    resources = config.linux.resources
+    if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
+        container.cgroup.apply(type(resources)(pids=resources.pids), devices=False, warnings=warnings)
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VERBS = {
+    "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
     "exec": "execute a new process inside the container",
@@ -23,6 +24,7 @@ _VERBS = {
     "pause": "suspend all processes inside the container",
     "plan": "show what creating the container would ask of the kernel, without doing it",
     "ps": "display the processes running inside the container",
+    "restore": "restore a container from a previous checkpoint",
     "resume": "resume all processes that have been previously paused",
     "run": "create and run a container",
     "spec": "create a new specification file",
@@ -30,10 +32,8 @@ _VERBS = {
     "state": "output the state of a container",
 }
 _LATER = {
-    "checkpoint": "checkpoint a running container",
     "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
     "features": "show the enabled features",
-    "restore": "restore a container from a previous checkpoint",
     "update": "update container resource constraints",
 }
 
