@@ -9,6 +9,7 @@ import pytest
 
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError, NotFound
 from masu.linux.cgroups import Cgroup, Layout, Mount, predict
+from masu.linux.cgroups.files import Setting, _present_value
 from masu.linux.cgroups.making import clean_path
 from masu.spec.runtime import parse_resources
 
@@ -239,15 +240,38 @@ def test_check_before_update(v2: Path) -> None:
 
 
 def test_update_sets_back_what_it_changed(v2: Path) -> None:
-    group = Cgroup({"": str(v2)})
-    old = parse_resources({"pids": {"limit": 20}, "memory": {"limit": 64 * MIB}})
-    group.apply(old, devices=False)
-    for name in ("pids.max", "memory.max"):
-        (v2 / name).write_text("")
+    before = {
+        "pids.max": "20\n",
+        "memory.max": "max\n",
+        "cpu.max": "max 100000\n",
+        "io.max": "8:0 rbps=max wbps=7 riops=max wiops=max\n8:16 rbps=5 wbps=max riops=max wiops=max\n",
+    }
+    for name, text in before.items():
+        (v2 / name).write_text(text)
+    wanted = {
+        "pids": {"limit": 30},
+        "memory": {"limit": 8 * MIB},
+        "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}]},
+        "cpu": {"quota": 5000, "cpus": "9"},
+    }
     with pytest.raises(KernelError):
-        group.update(parse_resources({"pids": {"limit": 30}, "cpu": {"cpus": "9"}}), previous=old)
-    assert (v2 / "pids.max").read_text() == "20"
-    assert (v2 / "memory.max").read_text() == "67108864"
+        Cgroup({"": str(v2)}).update(parse_resources(wanted))
+    # What was written last stands at the beginning of these files: they are not a cgroup's, which take a command.
+    for name, text in before.items():
+        assert (v2 / name).read_text().startswith(text.splitlines()[0])
+
+
+def test_what_leaves_a_file_as_it_says_it_is() -> None:
+    def value(file: str, value: str, text: str) -> str | None:
+        return _present_value(Setting("", file, value, ""), text)
+
+    assert value("blkio.throttle.read_bps_device", "8:0 5", "") == "8:0 0"
+    assert value("blkio.throttle.read_bps_device", "8:0 5", "8:16 1\n8:0 7\n") == "8:0 7"
+    assert value("io.max", "8:0 rbps=5", "") == "8:0 rbps=max wbps=max riops=max wiops=max"
+    assert value("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n") == "0"
+    assert value("cpuset.cpus", "0", "\n") == "\n"
+    assert value("net_prio.ifpriomap", "eth0 5", "lo 0\neth0 2\n") == "eth0 2"
+    assert value("misc.max", "sev 5", "sgx 1\nsevx 2\n") is None
 
 
 def test_symlinks_are_not_followed(v2: Path, tmp_path: Path) -> None:

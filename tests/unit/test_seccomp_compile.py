@@ -225,7 +225,7 @@ def test_s390_multiplexes_unknown_calls_to_0() -> None:
         compile(profile(defaultAction="SCMP_ACT_ERRNO", architectures=["SCMP_ARCH_S390X"], syscalls=rules))
     assert caught.value.where == "linux.seccomp.architectures[0]"
     # So the stub alone is asked.
-    library = seccomp_build._Library()
+    library = seccomp_build.Library()
     found = profile(defaultAction="SCMP_ACT_ERRNO", syscalls=rules)
     stub = seccomp_build._newer_calls(library, found, [library.architecture("SCMP_ARCH_S390X")])
     allowed = Filter(stub + struct.pack("=HBBI", 6, 0, 0, ALLOW), 0)

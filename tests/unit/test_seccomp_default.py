@@ -139,7 +139,7 @@ def test_the_cache_has_one_entry_for_one_set_of_capabilities() -> None:
 
 
 def test_numbers_are_what_they_are_taken_for() -> None:
-    library = seccomp_build._Library()
+    library = seccomp_build.Library()
     token = library.architecture("SCMP_ARCH_X86_64")
     for capability, names in BY_CAPABILITY:
         assert NUMBERS[capability] in [library.number_on(token, name) for name in names.split()]

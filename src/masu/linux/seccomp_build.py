@@ -70,7 +70,7 @@ ATTRIBUTE_NO_NEW_PRIVS = 3
 
 def build(profile: LinuxSeccomp, *, where: str = "linux.seccomp") -> Filter:
     """Compile a profile without looking into the cache; see seccomp.compile."""
-    library = _Library()
+    library = Library()
     warnings: list[str] = []
     default = action(profile.default_action, profile.default_errno_ret, f"{where}.defaultAction")
     flags = 0
@@ -146,7 +146,7 @@ def action(name: str, errno_ret: int | None, where: str) -> int:
     return value
 
 
-def _add(library: _Library, context: int, answer: int, number: int, rule: LinuxSyscall, name: str, where: str) -> None:
+def _add(library: Library, context: int, answer: int, number: int, rule: LinuxSyscall, name: str, where: str) -> None:
     comparisons = []
     for index, arg in enumerate(rule.args):
         operator = OPERATORS.get(arg.op)
@@ -213,7 +213,7 @@ END = "end of the stub, where the filter begins"
 NOSYS = "return ENOSYS"
 
 
-def _newer_calls(library: _Library, profile: LinuxSeccomp, tokens: list[int]) -> bytes:
+def _newer_calls(library: Library, profile: LinuxSeccomp, tokens: list[int]) -> bytes:
     """The stub before the filter: calls with numbers above the highest one named get ENOSYS.
 
     load arch; for each architecture: if it is that one, go to its part
@@ -296,7 +296,7 @@ class _Stub:
 # --- libseccomp -------------------------------------------------------------------------------------------------------
 
 
-class _Library:
+class Library:
     """The few functions of libseccomp that are used, with errors as ours."""
 
     UNKNOWN = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls of other architectures
@@ -366,7 +366,7 @@ class _Library:
                 result,
                 where=where,
                 syscall="seccomp_arch_add",
-                detail="not to be combined with this machine's" if result == errno.EINVAL else "",
+                detail="not to be combined with this machine's" if result in (errno.EINVAL, errno.EDOM) else "",
             )
 
     def set(self, context: int, attribute: int, value: int) -> None:

@@ -187,11 +187,18 @@ class Container:
         fds.atomic_write(self.directory + "/state.json", data, 0o600, sync=False)
 
     def config(self) -> Config:
-        """The configuration it was created with."""
+        """The configuration it was created with, and what `update` made of it."""
         from masu.spec import runtime as spec
 
+        return spec.parse_config(self.config_json(), [])
+
+    def config_json(self) -> object:
+        """As `config`, before it is understood."""
         path = self.directory + "/config.json"
-        return spec.parse_config(jsontext.loads(fds.read_bounded(path, 16 << 20), name=path), [])
+        return jsontext.loads(fds.read_bounded(path, 16 << 20), name=path)
+
+    def save_config(self, config: object) -> None:
+        fds.atomic_write(self.directory + "/config.json", jsontext.dumps(config).encode(), 0o600, sync=False)
 
     def lock(self) -> fds.Lock:
         """Exclusive among those who change this container. Raises NotFound when it was deleted meanwhile."""

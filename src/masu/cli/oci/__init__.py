@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from masu import __version__
-from masu.cli.oci.later import command
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
 from masu.errors import MasuError, Unimplemented
@@ -18,7 +17,9 @@ _VERBS = {
     "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
+    "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
     "exec": "execute a new process inside the container",
+    "features": "show the enabled features",
     "kill": "send the specified signal (default: SIGTERM) to the container's init process",
     "list": "list containers started with the given --root",
     "pause": "suspend all processes inside the container",
@@ -30,10 +31,6 @@ _VERBS = {
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
-}
-_LATER = {
-    "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
-    "features": "show the enabled features",
     "update": "update container resource constraints",
 }
 
@@ -52,8 +49,7 @@ PROGRAM = Program(
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
         Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
     ),
-    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
-    + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
+    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items()),
 )
 
 

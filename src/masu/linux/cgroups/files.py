@@ -126,6 +126,40 @@ def read_fd(fd: int) -> str:
     return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
+def present(settings: Sequence[Setting], directories: Directories) -> list[Setting]:
+    """What would set the files of `settings` back to what they say now, as far as they can be read. Raises OSError
+    when the cgroup itself is gone."""
+    found = []
+    for setting in settings:
+        fd = directories.fd(setting.controller)
+        for each in (setting, setting.otherwise):
+            if fd is None or each is None:
+                continue
+            try:
+                value = _present_value(each, read(fd, each.file))
+            except OSError:
+                continue  # not there, or not to be read: the write will tell
+            if value is not None:
+                found.append(Setting(each.controller, each.file, value, each.where, pair=each.pair))
+            break
+    return found
+
+
+def _present_value(setting: Setting, text: str) -> str | None:
+    """The value that leaves a file as it says it is; None where no single write would."""
+    key, _, rest = setting.value.partition(" ")
+    lines = text.splitlines()
+    if ":" in key and rest:
+        # A limit by device: its line, or the one that means there is none (blkio-controller.rst, cgroup-v2.rst "IO").
+        none = "rbps=max wbps=max riops=max wiops=max" if setting.file == "io.max" else "0"
+        return next((line for line in lines if line.startswith(key + " ")), f"{key} {none}")
+    if setting.file == "memory.oom_control":
+        return lines[0].rpartition(" ")[2]
+    if len(lines) < 2:
+        return text.strip() or "\n"
+    return next((line for line in lines if line.startswith(key + " ")), None)
+
+
 def write_all(settings: Sequence[Setting], directories: Directories) -> None:
     """Carry the settings out in order. Raises what explain.refused makes of the first that fails."""
     index = 0

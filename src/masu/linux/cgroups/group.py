@@ -18,6 +18,7 @@ import errno
 import os
 
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError, NotFound
+from masu.linux.cgroups import files
 from masu.linux.cgroups.files import Directories, open_directory, read, write_all
 from masu.linux.cgroups.layout import Layout, detect, parse_proc_cgroup
 from masu.linux.cgroups.making import clean_path as clean_path  # masu.runtime.preview; to go with its use
@@ -173,13 +174,9 @@ class Cgroup:
         Raises InvalidArgument (the place in the config), FailedPrecondition (controller not there), KernelError
         (file, value, errno, hint). What was written before a failure stays written.
         """
-        settings = [] if resources is None else self.settings(resources, where=where, warnings=warnings)
-        if resources is not None and resources.memory is not None and resources.memory.check_before_update:
-            self._check_usage(resources, where)
+        settings = [] if resources is None else self._checked(resources, where, warnings)
         directories = Directories(self._directory_of)
         try:
-            if self.mode == "hybrid" and any(s.controller == "" for s in settings):
-                self._pass_down_hybrid()
             # The first thing a task needs on v1, and the first that may be refused.
             write_all(settings, directories)
             if self._cpuset_error is not None:
@@ -189,28 +186,33 @@ class Cgroup:
         finally:
             directories.close()
 
-    def update(
-        self,
-        resources: Resources,
-        *,
-        where: str = "resources",
-        previous: Resources | None = None,
-        warnings: list[str] | None = None,
-    ) -> None:
-        """Change limits of a running container; device rules stay. Errors as in `apply`.
-
-        With `previous`, what had been changed before a failure is set back to it; what fails in that is added
-        to the error's `cleanup`.
+    def update(self, resources: Resources, *, where: str = "resources", warnings: list[str] | None = None) -> None:
+        """Change limits of a running container; device rules stay. Errors as in `apply`, but what had been changed
+        before a failure is then as it was; what fails in that is added to the error's `cleanup`.
         """
+        settings = self._checked(resources, where, warnings)
+        directories = Directories(self._directory_of)
         try:
-            self.apply(resources, where=where, devices=False, warnings=warnings)
-        except MasuError as e:
-            if previous is not None:
+            before = files.present(settings, directories)
+            try:
+                write_all(settings, directories)
+            except MasuError as error:
                 try:
-                    self.apply(previous, where=where, devices=False)
+                    write_all(before, directories)
                 except MasuError as second:
-                    e.cleanup.append(second)
-            raise
+                    error.cleanup.append(second)
+                raise
+        finally:
+            directories.close()
+
+    def _checked(self, resources: Resources, where: str, warnings: list[str] | None) -> list[Setting]:
+        """The settings, when nothing of them is known to be wrong and their controllers have been passed down."""
+        settings = self.settings(resources, where=where, warnings=warnings)
+        if resources.memory is not None and resources.memory.check_before_update:
+            self._check_usage(resources, where)
+        if self.mode == "hybrid" and any(setting.controller == "" for setting in settings):
+            self._pass_down_hybrid()
+        return settings
 
     def _directory_of(self, controller: str) -> str | None:
         if controller == "" or self.mode == "v2":
