@@ -481,3 +481,161 @@ def test_hooks_and_a_bind_below_a_bind(
     states = [json.loads(line) for line in seen.read_text().splitlines()]
     assert [state["status"] for state in states] == ["creating", "creating"]
     assert states[1]["pid"] == box.pid
+
+
+def full(config: dict[str, Any]) -> None:
+    """Much of what a container can have."""
+    config["root"]["readonly"] = True
+    config["mounts"] += [
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]},
+        {"destination": "/home", "type": "bind", "source": "/usr/share", "options": ["rbind", "ro"]},
+        {"destination": "/dev/file", "type": "bind", "source": "/etc/os-release", "options": ["bind"]},
+    ]
+    config["linux"]["maskedPaths"] += ["/proc/acpi", "/proc/timer_list", "/sys/firmware"]
+    config["linux"]["readonlyPaths"] += ["/proc/bus", "/proc/irq"]
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["syslog"], "action": "SCMP_ACT_ERRNO"}],
+    }
+
+
+def test_all_that_a_container_can_have(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    box, after = Box(masu_oci, busybox, full), talks()
+    before = talks()
+    box.run(before)
+    assert before.say("one") == "1 one"
+    masu_oci("exec", box.id, "/bin/sh", "-c", "echo kept > /tmp/kept")
+    shown = sorted(line.split(" ", 3)[3] for line in mounts_inside(box))
+    box.checkpoint()
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert masu_oci("exec", box.id, "/bin/cat", "/tmp/kept").stdout == "kept\n"
+    assert sorted(line.split(" ", 3)[3] for line in mounts_inside(box)) == shown
+
+
+def mounts_inside(box: Box) -> list[str]:
+    return Path(f"/proc/{box.pid}/mountinfo").read_text().splitlines()
+
+
+def writable(config: dict[str, Any]) -> None:
+    config["mounts"][-2]["options"] = ["rbind"]
+
+
+def writable_root(config: dict[str, Any]) -> None:
+    config["root"]["readonly"] = False
+
+
+def not_masked(config: dict[str, Any]) -> None:
+    config["linux"]["maskedPaths"].remove("/proc/keys")
+
+
+def not_readonly(config: dict[str, Any]) -> None:
+    config["linux"]["readonlyPaths"].remove("/proc/irq")
+
+
+def one_mount_more(config: dict[str, Any]) -> None:
+    config["mounts"].append({"destination": "/var", "type": "debugfs", "source": "debugfs"})
+
+
+def capable(config: dict[str, Any]) -> None:
+    for names in config["process"]["capabilities"].values():
+        names.append("CAP_NET_RAW")
+
+
+def unfiltered(config: dict[str, Any]) -> None:
+    del config["linux"]["seccomp"]
+
+
+def may_gain(config: dict[str, Any]) -> None:
+    config["process"]["noNewPrivileges"] = False
+
+
+def on_the_hosts_network(config: dict[str, Any]) -> None:
+    config["linux"]["namespaces"].remove({"type": "network"})
+
+
+def with_the_hosts_name(config: dict[str, Any]) -> None:
+    config["linux"]["namespaces"].remove({"type": "uts"})
+    del config["hostname"]
+
+
+GREEDY = [
+    (writable, "/home is writable"),
+    (writable_root, "/ is writable"),
+    (not_masked, "/proc/keys is not so"),
+    (not_readonly, "/proc/irq is not so"),
+    (one_mount_more, "/var is a mount (debugfs)"),
+    (capable, "CAP_NET_RAW"),
+    (unfiltered, "it has no filter"),
+    (may_gain, "it may gain privileges"),
+    (on_the_hosts_network, "the host's network namespace"),
+    (with_the_hosts_name, "the host's uts namespace"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), GREEDY, ids=[change.__name__ for change, _ in GREEDY])
+def test_a_checkpoint_gets_no_more_than_the_configuration_gives(
+    masu_oci: Runtime,
+    criu: str,
+    busybox: Path,
+    talks: Callable[[], Talk],
+    change: Callable[[dict[str, Any]], None],
+    text: str,
+) -> None:
+    """sec/CVE-2026-119101, sec/CVE-2026-115520: the images decide in which namespaces and mounts the processes are and
+    what they may do; config.json says what they may be."""
+
+    def greedily(config: dict[str, Any]) -> None:
+        full(config)
+        change(config)
+
+    greedy = Box(masu_oci, busybox, greedily)
+    dumped(greedy, talks())
+    box = Box(masu_oci, busybox, full)
+    box.images = greedy.images
+    said = box.refused()
+    assert "does not fit config.json" in said
+    assert text in said
+    assert box.cgroups() == []
+
+
+def test_mount_points_exchanged_by_links(
+    masu_oci: Runtime, criu: str, own_busybox: Path, tmp_path: Path, talks: Callable[[], Talk]
+) -> None:
+    """sec/CVE-2026-119101: the name of one bind leads, in the root file system, to where another one is."""
+    readable, precious = tmp_path / "readable", tmp_path / "precious"
+
+    def change(config: dict[str, Any]) -> None:
+        for source, destination, option in ((precious, "/a", "ro"), (readable, "/b/x", "rw")):
+            source.mkdir(exist_ok=True)
+            bind = {"destination": destination, "type": "bind", "source": str(source), "options": ["bind", option]}
+            config["mounts"].append(bind)
+
+    box = Box(masu_oci, own_busybox, change)
+    dumped(box, talks())
+    shutil.rmtree(own_busybox / "b")
+    (own_busybox / "c").mkdir()
+    (own_busybox / "c/x").symlink_to("/a")
+    (own_busybox / "b").symlink_to("/c")
+    assert "leads there too" in box.refused()
+
+
+def test_a_container_that_moves_a_mount_point(
+    masu_oci: Runtime, criu: str, own_busybox: Path, tmp_path: Path, talks: Callable[[], Talk]
+) -> None:
+    """The same from inside, before the dump: CRIU is not told of a mount that is not where it was put."""
+    source = tmp_path / "source"
+    source.mkdir()
+    bind = {"destination": "/b/x", "type": "bind", "source": str(source), "options": ["bind"]}
+    box, talk = Box(masu_oci, own_busybox, lambda config: config["mounts"].append(bind)), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    masu_oci("exec", box.id, "/bin/sh", "-c", "mv /b /old && mkdir -p /c/x && ln -s /c /b")
+    refused = box.checkpoint(check=False)
+    assert refused.returncode == 1
+    assert "criu failed: type DUMP" in refused.stderr
+    assert talk.say("two") == "2 two"

@@ -125,7 +125,8 @@ def _dump(
             image_files.remove_written(work, image_files.DUMP_LOG)
             running.run(rpc.PRE_DUMP if pre_dump else rpc.DUMP, request, notify)
     except MasuError as error:
-        image_files.quote_log(error, work, image_files.DUMP_LOG)
+        if isinstance(error, rpc.Failed):
+            image_files.quote_log(error, work, image_files.DUMP_LOG)
         _let_run_on(container, error, was_frozen=was_frozen)
         raise
 

@@ -29,7 +29,7 @@ from masu.runtime import lifecycle
 from masu.runtime.container import Container, Facts
 from masu.runtime.create import Undo, check_sysctls, limit_processes, make_cgroup, write_pid_file
 from masu.runtime.criu import images as image_files
-from masu.runtime.criu import mounts, rpc
+from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
@@ -103,6 +103,10 @@ def restore(root: str, id: str, bundle: Bundle, options: RestoreOptions) -> Rest
     when CRIU failed (the detail is what its log says), and the errors of every layer below; then nothing is left."""
     config = bundle.config
     check_sysctls(config)
+    if config.process is None:
+        raise InvalidArgument("config.json", where="process", detail="there is no process to restore")
+    if not any(space.type == "mount" for space in config.linux.namespaces):
+        raise Unimplemented("restore", where="linux.namespaces", detail="into the mount namespace of the host")
     with Directory(options.criu.image_path, "--image-path", make=False) as images:
         image_files.check(images)
         descriptors = image_files.read_descriptors(images)
@@ -151,7 +155,7 @@ def _make(
             undo.add(restored.reap)
             try:
                 _Birth(restored, config, options).run(criu, request, cgroup, images, work, descriptors)
-            except MasuError as error:
+            except rpc.Failed as error:
                 image_files.quote_log(error, work, image_files.RESTORE_LOG)
                 raise
     except BaseException as error:
@@ -170,6 +174,7 @@ class _Birth:
         self.options = options
         self._keep: list[int] = []
         self._close: list[int] = []
+        self._verifier: verify.Verifier | None = None
 
     def run(
         self,
@@ -196,6 +201,7 @@ class _Birth:
                 for name, path in staging.names.items():
                     request.add("ext_mnt", name, path)
                 running = rpc.Criu(criu, keep=tuple(self._keep), stdio=self.options.stdio)
+            self._verifier = verify.Verifier(self.config, cgroup, staging)
             with running:
                 _enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
@@ -230,7 +236,11 @@ class _Birth:
         elif script == "orphan-pts-master":
             self._send_terminal(received)
         elif script == "post-restore":
+            assert self._verifier is not None
+            self._verifier.check_places(pid)
             self._is_there(pid)
+        elif script == "pre-resume":
+            self._check_credentials()
 
     def _run_hooks(self, pid: int) -> None:
         if self.config.hooks is None:
@@ -240,6 +250,15 @@ class _Birth:
         state = self.container.state(lifecycle.CREATING, pid)
         hooks.run_all(self.config.hooks.prestart, "prestart", state)
         hooks.run_all(self.config.hooks.create_runtime, "createRuntime", state)
+
+    def _check_credentials(self) -> None:
+        assert self._verifier is not None
+        try:
+            self._verifier.check_credentials(self.restored.pid)
+        except (MasuError, OSError):
+            # CRIU goes on whatever the answer to this one is. They are stopped, and die before they run.
+            self.container.cgroup.kill()
+            raise
 
     def _send_terminal(self, received: list[int]) -> None:
         if self.options.console_fd is None or not received:

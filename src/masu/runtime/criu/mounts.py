@@ -186,11 +186,10 @@ class Staging:
         finally:
             for tree in trees.values():
                 os.close(tree)
-        self.sources = [
-            entry for entry in m.mountinfo("thread-self") if entry.mount_point.startswith(self.directory + "/")
-        ]
         self._put_in_places(config)
         m.unmount(self.directory + "/full", detach=True)
+        below = self.directory + "/"
+        self.sources = [entry for entry in m.mountinfo("thread-self") if entry.mount_point.startswith(below)]
         if config.linux.masked_paths:
             self.names[_NULL] = _NULL
         for device in config.linux.devices:
@@ -304,6 +303,13 @@ def _attach(tree: int, target: str, *, point: int = m.AT_FDCWD) -> None:
         m.attach(tree, target, dirfd=point, follow=False)
     finally:
         os.close(tree)
+
+
+def root_of(path: str) -> str:
+    """A directory of the host as mountinfo tells of a mount of it: its path in its file system."""
+    point = _mount_point_of(path)
+    root = next((entry.root for entry in reversed(m.mountinfo("thread-self")) if entry.mount_point == point), "/")
+    return root.rstrip("/") + path[len(point.rstrip("/")) :] or "/"
 
 
 def _mount_point_of(path: str) -> str:

@@ -65,6 +65,10 @@ _MAX_FDS = 4
 _PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Failed(FailedPrecondition):
+    """CRIU's own failure: its log says more."""
+
+
 class Options:
     """The criu_opts of a request, by the names of rpc.proto; a name that is not in the table is a KeyError."""
 
@@ -158,31 +162,37 @@ class Criu:
     def run(self, kind: int, options: Options, notify: Notify) -> None:
         """DUMP, PRE_DUMP or RESTORE. What `notify` raises is passed on when CRIU has undone what it had done.
 
-        Raises FailedPrecondition, "criu failed", and Unavailable when CRIU ended without an answer.
+        Raises Failed, also when CRIU ended without an answer.
         """
         self._send([(1, kind), (2, options.encode())])
-        refusal: MasuError | OSError | None = None
+        refusals: list[MasuError | OSError] = []
+        try:
+            answer = self._converse(notify, refusals)
+        except Failed as error:
+            if refusals:
+                raise refusals[0] from error
+            raise
+        if refusals:
+            raise refusals[0]
+        _check(answer)
+
+    def _converse(self, notify: Notify, refusals: list[MasuError | OSError]) -> Message:
+        """Until the answer; what `notify` raises goes to `refusals`, and after that it is not called any more."""
         while True:
-            try:
-                answer, received = self._receive()
-            except Unavailable as error:
-                raise refusal or error from error
+            answer, received = self._receive()
             try:
                 if answer.number(1) != _NOTIFY:
-                    break
+                    return answer
                 called = answer.message(5)
-                if refusal is None:
+                if called is not None and not refusals:
                     try:
-                        notify(called.text(1) if called else "", called.number(2) if called else 0, received)
+                        notify(called.text(1), called.number(2), received)
                     except (MasuError, OSError) as error:
-                        refusal = error
+                        refusals.append(error)
             finally:
                 for fd in received:
                     os.close(fd)
-            self._send([(1, _NOTIFY), (3, refusal is None)])
-        if refusal is not None:
-            raise refusal
-        _check(answer)
+            self._send([(1, _NOTIFY), (3, not refusals)])
 
     def _send(self, fields: list[tuple[int, Value]]) -> None:
         try:
@@ -199,13 +209,13 @@ class Criu:
             raise self._gone()
         return Message(data), received
 
-    def _gone(self) -> Unavailable:
+    def _gone(self) -> Failed:
         status = os.waitstatus_to_exitcode(self._end())
         how = f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
         said = os.pread(self._said, 4096, 0).decode("utf-8", "replace").strip().splitlines()
         last = f": {said[-1]}" if said else ""
         hint = "criu check tells whether it works here"
-        return Unavailable("criu", detail=f"it ended without an answer: {how}{last}", hint=hint)
+        return Failed("criu", detail=f"it ended without an answer: {how}{last}", hint=hint)
 
 
 def _check(answer: Message) -> None:
@@ -215,4 +225,4 @@ def _check(answer: Message) -> None:
     if not answer.number(2):
         # The words before the colon are runc's, which its callers match on.
         what = f"criu failed: type {_NAMES[kind]} errno {answer.number(7)}"
-        raise FailedPrecondition(what, detail=answer.text(9).strip())
+        raise Failed(what, detail=answer.text(9).strip())
