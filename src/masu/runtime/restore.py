@@ -23,7 +23,7 @@ import os
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unimplemented
-from masu.linux import fds, pidfd, procfs
+from masu.linux import fds, namespaces, pidfd, procfs
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.container import Container, Facts
@@ -108,7 +108,7 @@ def restore(root: str, id: str, bundle: Bundle, options: RestoreOptions) -> Rest
     if not any(space.type == "mount" for space in config.linux.namespaces):
         raise Unimplemented("restore", where="linux.namespaces", detail="into the mount namespace of the host")
     with Directory(options.criu.image_path, "--image-path", make=False) as images:
-        image_files.check(images)
+        image_files.check(images, lazy=options.criu.lazy_pages)
         descriptors = image_files.read_descriptors(images)
         if not options.criu.work_path:
             image_files.remove_written(images, image_files.RESTORE_LOG, image_files.RESTORE_STATS)
@@ -157,6 +157,9 @@ def _make(
                 _Birth(restored, config, options).run(criu, request, cgroup, images, work, descriptors)
             except rpc.Failed as error:
                 image_files.quote_log(error, work, image_files.RESTORE_LOG)
+                if "Permission denied" in error.detail and config.linux.uid_mappings:
+                    # CRIU opens images and files of the host's stdio as it.
+                    error.hint = f"root of the container's user namespace must be able to read them; {error.hint}"
                 raise
     except BaseException as error:
         undo.run(error)
@@ -201,7 +204,8 @@ class _Birth:
                 for name, path in staging.names.items():
                     request.add("ext_mnt", name, path)
                 running = rpc.Criu(criu, keep=tuple(self._keep), stdio=self.options.stdio)
-            self._verifier = verify.Verifier(self.config, cgroup, staging)
+            left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
+            self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
             with running:
                 _enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
@@ -232,6 +236,7 @@ class _Birth:
     def _notified(self, script: str, pid: int, received: list[int]) -> None:
         if script == "setup-namespaces":
             self.restored.pid, self.restored.pidfd = pid, pidfd.open(pid)
+            self._set_up_network(pid)
             self._run_hooks(pid)
         elif script == "orphan-pts-master":
             self._send_terminal(received)
@@ -241,6 +246,17 @@ class _Birth:
             self._is_there(pid)
         elif script == "pre-resume":
             self._check_credentials()
+
+    def _set_up_network(self, pid: int) -> None:
+        """What CRIU leaves out of a network namespace that is made anew; hooks may add to it."""
+        if not any(space.type == "network" and not space.path for space in self.config.linux.namespaces):
+            return
+        if namespaces.identity(pid, "network") == namespaces.identity("self", "network"):
+            return  # the checkpoint will have none: it is refused when all is there
+        from masu.linux import netdevice  # by whose network is their own
+
+        netdevice.raise_loopback(pid)
+        netdevice.move_all(self.config.linux.net_devices, pid, where="linux.netDevices")
 
     def _run_hooks(self, pid: int) -> None:
         if self.config.hooks is None:

@@ -24,6 +24,7 @@ RESTORE_LOG = "restore.log"
 RESTORE_STATS = "stats-restore"
 _DESCRIPTORS = "descriptors.json"
 _PARENT = "parent"
+_LAZY_SOCKET = "lazy-pages.socket"
 _MAX_DESCRIPTORS_BYTES = 64 << 10
 _MAX_ENTRIES = 100_000
 _MAX_PARENTS = 64
@@ -133,8 +134,9 @@ def _is_outside(name: str) -> bool:
     return kind == "file" and bool(colon) and all(char in "0123456789abcdef" for char in mount_id + inode)
 
 
-def check(images: Directory) -> None:
-    """That CRIU, reading this directory as root, stays in it. Raises DataLoss, ResourceExhausted."""
+def check(images: Directory, *, lazy: bool = False) -> None:
+    """That CRIU, reading this directory as root, stays in it. With `lazy` the socket of `criu lazy-pages` may be there.
+    Raises DataLoss, ResourceExhausted."""
     base, name = os.path.split(os.path.realpath(images.path))
     base_fd = paths.open_root(base)
     try:
@@ -142,7 +144,7 @@ def check(images: Directory) -> None:
         shown = name
         for _ in range(_MAX_PARENTS):
             try:
-                parent = _check_one(fd, f"{base}/{shown}")
+                parent = _check_one(fd, f"{base}/{shown}", lazy=lazy)
             finally:
                 os.close(fd)
             if not parent:
@@ -154,7 +156,7 @@ def check(images: Directory) -> None:
         os.close(base_fd)
 
 
-def _check_one(fd: int, shown: str) -> str:
+def _check_one(fd: int, shown: str, *, lazy: bool) -> str:
     """Checks the entries of one directory; what its link to a parent says, or ""."""
     parent = ""
     with os.scandir(fd) as entries:
@@ -164,6 +166,8 @@ def _check_one(fd: int, shown: str) -> str:
             facts = entry.stat(follow_symlinks=False)
             if entry.name == _PARENT and _stat.S_ISLNK(facts.st_mode):
                 parent = os.readlink(entry.name, dir_fd=fd)
+            elif lazy and entry.name == _LAZY_SOCKET and _stat.S_ISSOCK(facts.st_mode):
+                continue
             elif not _stat.S_ISREG(facts.st_mode):
                 raise DataLoss(
                     "checkpoint",

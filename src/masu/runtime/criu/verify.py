@@ -33,8 +33,12 @@ _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 class Verifier:
     """Of one restore. Raises FailedPrecondition with the process and the place in config.json that it goes beyond."""
 
-    def __init__(self, config: Config, cgroup: Cgroup, staging: mounts.Staging) -> None:
+    def __init__(
+        self, config: Config, cgroup: Cgroup, staging: mounts.Staging, left_out: frozenset[str] = frozenset()
+    ) -> None:
+        """`left_out` are the namespaces that CRIU was asked not to make: without managing cgroups it makes none."""
         self._config = config
+        self._left_out = left_out
         self._sources = staging.sources
         self._root = staging.root
         self._devices = [path for path in staging.names.values() if path.startswith("/dev/")]
@@ -62,7 +66,7 @@ class Verifier:
             its = namespaces.identity(pid, space.type)
             if space.path and pid == init and its != _identity_of(space.path):
                 raise _refused(pid, where, f"it is not in the {space.type} namespace {space.path}")
-            may_be_ours = space.path and namespaces.is_own(space.path, space.type)
+            may_be_ours = namespaces.is_own(space.path, space.type) if space.path else space.type in self._left_out
             if not may_be_ours and its == namespaces.identity("self", space.type):
                 raise _refused(pid, where, f"it is in the host's {space.type} namespace")
             if space.type == "user" and not space.path:
@@ -87,7 +91,10 @@ class Verifier:
             if not self._admin and not _is_readonly(entry) and all(self._must_be_readonly(item) for item in sources):
                 raise _refused(pid, "mounts", f"{entry.mount_point} is writable, in config.json it is read-only")
         elif entry.fstype in ("cgroup", "cgroup2"):
-            if entry.fstype not in types or not any(_is_below(entry.root, root) for root in self._cgroup_roots):
+            own = any(_is_below(entry.root, root) for root in self._cgroup_roots)
+            # Without its namespace CRIU mounts the whole tree anew. To be written to, that would be the host's.
+            seen_only = "cgroup" in self._left_out and _is_readonly(entry) and not self._admin
+            if entry.fstype not in types or not (own or seen_only):
                 raise _refused(pid, "mounts", f"{entry.mount_point} shows a cgroup that is not the container's")
         elif entry.fstype not in types and not self._is_device(entry):
             raise _refused(pid, "mounts", f"{entry.mount_point} is a mount ({entry.fstype}) that config.json has not")
