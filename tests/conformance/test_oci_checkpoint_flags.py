@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.checkpoints import Box, Talk, dumped
+from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
 from harness.oci import Runtime
 from harness.programs import peer
 from images.rootfs import rootfs
@@ -53,35 +52,12 @@ def test_flags_reach_criu(masu_oci: Runtime, criu: str, talks: Callable[[], Talk
     assert after.say("again") == "5 again"
 
 
-@contextlib.contextmanager
-def running(command: list[str], *fds: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A program beside the test, which does not outlive it."""
-    process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def test_pages_that_are_taken_later(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
     """--lazy-pages: the fd is told when the memory may be taken; when who took it hangs up, all is done."""
     box, talk = Box(masu_oci, busybox), talks()
     box.run(talk)
     assert talk.say("one") == "1 one"
-    port = free_port()
-    ready, status = os.pipe()
-    places = ["--image-path", str(box.images), "--work-path", str(box.work)]
-    flags = ["--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(status)]
-    command = [*masu_oci.command, "checkpoint", *places, *flags, box.id]
-    with os.fdopen(ready, "rb") as told, running(command, status) as dumping:
-        os.close(status)
-        assert told.read() == b"\0"
+    with served_later(box) as (port, dumping):
         assert (box.images / "inventory.img").exists()
         socket.create_connection(("127.0.0.1", port)).close()
         assert dumping.wait(20) == 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.checkpoints import Box, Talk, dumped, full, mounted
+from harness.checkpoints import Box, Talk, dumped, full, mounted, served_later
 from harness.oci import Runtime, wait_exited
 from harness.programs import peer
 
@@ -87,6 +88,56 @@ def test_a_restore_that_fails_leaves_nothing(
     assert f"CRIU's log: {box.work}/restore.log" in said
     assert box.cgroups() == []
     assert mounted(masu_oci.folder) == []
+
+
+def test_criu_is_killed(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """It had frozen the container."""
+    box, talk = Box(masu_oci, busybox), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    with served_later(box) as (_, dumping):
+        (child,) = Path(f"/proc/{dumping.pid}/task/{dumping.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        assert dumping.wait(20) == 1
+    assert masu_oci.state(box.id)["status"] == "running"
+    assert talk.say("two") == "2 two"
+
+
+def test_killed_while_it_writes_down(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    box, talk = Box(masu_oci, busybox), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    pid = box.pid
+    with served_later(box) as (port, dumping):
+        dumping.kill()
+        dumping.wait()
+        # Its CRIU goes on alone and ends the container; whoever looks next sees it stopped.
+        socket.create_connection(("127.0.0.1", port)).close()
+        wait_exited(pid)
+    assert masu_oci.state(box.id)["status"] == "stopped"
+    masu_oci("delete", box.id)
+    assert box.cgroups() == []
+
+
+def test_killed_while_it_restores(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """What is left is found and cleaned by the next one of the same name."""
+    mark = masu_oci.folder / "killed"
+    script = f"[ -e {mark} ] || {{ touch {mark}; kill -9 $PPID; }}"
+
+    def with_hook(config: dict[str, Any]) -> None:
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}
+        config["hooks"] = {"createRuntime": [hook]}
+
+    box, first, second = Box(masu_oci, busybox, with_hook), talks(), talks()
+    mark.touch()
+    dumped(box, talks())
+    mark.unlink()
+    flags = ["--bundle", box.bundle, "--image-path", str(box.images), "--work-path", str(box.work)]
+    killed = masu_oci("restore", "-d", *flags, box.id, check=False, **first.stdio())
+    assert killed.returncode == -signal.SIGKILL
+    assert mounted(masu_oci.folder) == []
+    box.restore(second)
+    assert second.say("two") == "2 two"
 
 
 def test_nothing_to_restore(masu_oci: Runtime, busybox: Path) -> None:

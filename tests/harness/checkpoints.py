@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,33 @@ def full(config: dict[str, Any]) -> None:
         "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": [{"names": ["syslog"], "action": "SCMP_ACT_ERRNO"}],
     }
+
+
+@contextlib.contextmanager
+def running(command: list[str], *fds: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A program beside the test, which does not outlive it."""
+    process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served_later(box: Box) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A checkpoint with --lazy-pages that has come as far as it goes alone: (port of its page server, the process)."""
+    port = free_port()
+    ready, status = os.pipe()
+    places = ["--image-path", str(box.images), "--work-path", str(box.work)]
+    flags = ["--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(status)]
+    command = [*box.runtime.command, "checkpoint", *places, *flags, box.id]
+    with os.fdopen(ready, "rb") as told, running(command, status) as it:
+        os.close(status)
+        assert told.read() == b"\0"
+        yield port, it
