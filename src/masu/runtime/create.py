@@ -103,7 +103,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
     config = bundle.config
     warnings = bundle.warnings
-    _check_sysctls(config)
+    check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
     container = Container.make(
         root,
@@ -118,13 +118,13 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             creator=(os.getpid(), procfs.start_time(os.getpid())),
         ),
     )
-    undo = _Undo()
+    undo = Undo()
     undo.add(container.remove_directory)
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            cgroup, scope = _make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
@@ -145,7 +145,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     return Created(container, launched, warnings)
 
 
-def _check_sysctls(config: Config) -> None:
+def check_sysctls(config: Config) -> None:
     """A namespace joined by its path may be the host's own; the check of the config alone cannot know (CVE-2022-0532).
     Raises InvalidArgument."""
     spaces = config.linux.namespaces
@@ -155,7 +155,7 @@ def _check_sysctls(config: Config) -> None:
             spec.check_sysctl(key, own)
 
 
-class _Undo:
+class Undo:
     """How to undo what was done, last first."""
 
     def __init__(self) -> None:
@@ -226,11 +226,7 @@ class _Birth(Answers):
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
         self._bring(pid)
-        if self.scope is not None:
-            self.scope.release()
-        self._limit_processes()
-        if self.scope is not None:
-            self.scope.close()
+        limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
@@ -251,15 +247,6 @@ class _Birth(Answers):
             options.on_ready(container)
         return b""
 
-    def _limit_processes(self) -> None:
-        resources = self.config.linux.resources
-        if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
-            # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
-            only = type(resources)(pids=resources.pids)
-            if self.scope is not None:
-                self.scope.set(self.container.cgroup, only)
-            self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
-
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
 
@@ -275,9 +262,10 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
 
 
-def _make_cgroup(
-    container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str], *, systemd: bool
+def make_cgroup(
+    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
 ) -> tuple[Cgroup, Scope | None]:
+    """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
     rootless = host.uid != 0 or not host.in_initial_userns
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
@@ -300,7 +288,7 @@ def _make_cgroup(
     container.facts.cgroup_paths = cgroup.paths()
     container.save()
     if resources is not None:
-        # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
+        # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings)
     return cgroup, scope
@@ -313,7 +301,7 @@ def _foretell(container: Container, predicted: dict[str, str]) -> None:
     container.save()
 
 
-def _start_scope(container: Container, config: Config, undo: _Undo, *, rootless: bool) -> tuple[Scope, str]:
+def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: bool) -> tuple[Scope, str]:
     """The unit, made by systemd, and its cgroup as a path from the top."""
     from masu.runtime import scope as scopes  # by who asks for systemd
 
@@ -329,6 +317,21 @@ def _start_scope(container: Container, config: Config, undo: _Undo, *, rootless:
     container.facts.unit = unit.name, "user" if unit.user else "system"
     container.save()
     return scope, scope.place(layout)
+
+
+def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
+    scope is done with then."""
+    if scope is not None:
+        scope.release()
+    resources = config.linux.resources
+    if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
+        only = type(resources)(pids=resources.pids)
+        if scope is not None:
+            scope.set(container.cgroup, only)
+        container.cgroup.apply(only, devices=False, warnings=warnings)
+    if scope is not None:
+        scope.close()
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:

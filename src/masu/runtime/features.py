@@ -38,7 +38,7 @@ def features() -> dict[str, object]:
         },
         "annotations": {"io.github.seccomp.libseccomp.version": support.version} if support else {},
         # Prefixes end with a point (features.md).
-        "potentiallyUnsafeConfigAnnotations": [extras.PREFIX],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", extras.PREFIX],
     }
 
 

@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "update": (CREATED, RUNNING, PAUSED),
     "mount": (CREATED, RUNNING, PAUSED),
     "delete": (CREATED, STOPPED),
+    "checkpoint": (RUNNING, PAUSED),
 }
 
 _REFUSALS: dict[tuple[str, str], str] = {
@@ -47,6 +48,8 @@ _REFUSALS: dict[tuple[str, str], str] = {
     ("mount", STOPPED): "container not running",
     ("delete", RUNNING): "cannot delete container {id} that is not stopped: running",
     ("delete", PAUSED): "cannot delete container {id} that is not stopped: paused",
+    ("checkpoint", CREATED): "Container cannot be checkpointed in created state",
+    ("checkpoint", STOPPED): "Container cannot be checkpointed in stopped state",
 }
 
 _HINTS: dict[tuple[str, str], str] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from masu import __version__
-from masu.cli.oci.later import command
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
 from masu.errors import MasuError
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VERBS = {
+    "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
     "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
@@ -26,16 +26,13 @@ _VERBS = {
     "pause": "suspend all processes inside the container",
     "plan": "show what creating the container would ask of the kernel, without doing it",
     "ps": "display the processes running inside the container",
+    "restore": "restore a container from a previous checkpoint",
     "resume": "resume all processes that have been previously paused",
     "run": "create and run a container",
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
     "update": "update container resource constraints",
-}
-_LATER = {
-    "checkpoint": "checkpoint a running container",
-    "restore": "restore a container from a previous checkpoint",
 }
 
 PROGRAM = Program(
@@ -53,8 +50,7 @@ PROGRAM = Program(
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
         Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
     ),
-    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
-    + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
+    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items()),
 )
 
 
