@@ -87,6 +87,9 @@ def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
 
         for line in describe.to_text(ops).splitlines():
             log.debug(line)
+        for op in ops:
+            if op.name == "seccomp":  # as runc says it
+                log.debug(f"seccomp filter flags: {op.fields['flags']!r}")
 
     return tell
 
