@@ -28,6 +28,7 @@ def snapshot() -> dict[str, set[str]]:
         "state": {f"{folder}/{name}" for folder in STATE for name in _tree(folder)},
         "loop device": {name for name in _names("/sys/block") if Path("/sys/block", name, "loop").exists()},
         "process": set(_processes()),
+        "device": set(_devices()),
         "temporary file": {f"/tmp/{name}" for name in _names("/tmp") if name.startswith("masu")},
     }
 
@@ -49,6 +50,13 @@ def cgroups() -> Iterator[str]:
             for folder, names, _ in os.walk(fields[4]):
                 names[:] = [name for name in names if name not in FOREIGN_CGROUPS]
                 yield from (os.path.join(folder, name) for name in names)
+
+
+def _devices() -> Iterator[str]:
+    # Some runtimes give /dev/null to a container's user when it is their standard input.
+    for name in ("full", "null", "random", "urandom", "zero"):
+        status = os.stat(f"/dev/{name}")
+        yield f"/dev/{name}, mode {status.st_mode & 0o7777:o}, of {status.st_uid}:{status.st_gid}"
 
 
 def _names(folder: str) -> list[str]:
