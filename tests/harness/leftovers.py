@@ -27,8 +27,8 @@ def snapshot() -> dict[str, set[str]]:
         "named network namespace": set(_names("/run/netns")),
         "state": {f"{folder}/{name}" for folder in STATE for name in _tree(folder)},
         "loop device": {name for name in _names("/sys/block") if Path("/sys/block", name, "loop").exists()},
-        "process": set(_processes()),
         "device": set(_devices()),
+        "process": set(_processes()),
         "temporary file": {f"/tmp/{name}" for name in _names("/tmp") if name.startswith("masu")},
     }
 
@@ -53,10 +53,13 @@ def cgroups() -> Iterator[str]:
 
 
 def _devices() -> Iterator[str]:
-    # Some runtimes give /dev/null to a container's user when it is their standard input.
-    for name in ("full", "null", "random", "urandom", "zero"):
-        status = os.stat(f"/dev/{name}")
-        yield f"/dev/{name}, mode {status.st_mode & 0o7777:o}, of {status.st_uid}:{status.st_gid}"
+    """Whose the machine's devices are: a runtime that gives its stdio to the container's user may give them away."""
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "fuse"):
+        try:
+            found = os.stat(f"/dev/{name}")
+        except FileNotFoundError:
+            continue
+        yield f"/dev/{name} of {found.st_uid}:{found.st_gid}, mode {found.st_mode:o}"
 
 
 def _names(folder: str) -> list[str]:

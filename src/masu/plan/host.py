@@ -83,7 +83,9 @@ class Wishes:
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
-    socket for the pty's master; `monitor` the operation that makes masu-launch stay.
+    socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
+    supplementary groups as they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's
+    own hooks append to.
     """
 
     __slots__ = (
@@ -93,8 +95,11 @@ class Wishes:
         "error_file",
         "fifo",
         "home",
+        "hooks_stderr",
+        "hooks_stdout",
         "init",
         "join_files",
+        "keep_groups",
         "keyring",
         "monitor",
         "no_pivot",
@@ -118,6 +123,9 @@ class Wishes:
         keyring: str = "",
         init: bool = False,
         monitor: Op | None = None,
+        keep_groups: bool = False,
+        hooks_stdout: str = "",
+        hooks_stderr: str = "",
     ) -> None:
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
@@ -132,3 +140,6 @@ class Wishes:
         self.keyring = keyring
         self.init = init
         self.monitor = monitor
+        self.keep_groups = keep_groups
+        self.hooks_stdout = hooks_stdout
+        self.hooks_stderr = hooks_stderr

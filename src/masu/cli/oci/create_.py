@@ -72,6 +72,7 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         pidfd_socket=options.text("pidfd-socket"),
         preserve_fds=preserve,
         seccomp_cache=seccomp_cache(root_of(call)),
+        systemd=call.globals.on("systemd-cgroup"),
     )
 
 
