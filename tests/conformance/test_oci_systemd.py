@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime, wait_exited
+from harness.units import launch, loaded, show, sleeping
 
 MIB = 1 << 20
 CGROUPS = Path("/sys/fs/cgroup")
@@ -23,6 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not Path("/run/systemd/system").is_dir(), reason="systemd is not PID 1"),
+    pytest.mark.skipif(not (CGROUPS / "cgroup.procs").exists(), reason="cgroup v1: test_oci_systemd_v1.py"),
 ]
 
 
@@ -42,35 +44,8 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
     it.close()
 
 
-def show(unit: str, *names: str) -> dict[str, str]:
-    """Properties of a unit, as systemctl prints them; a list has its items on lines of their own."""
-    done = subprocess.run(
-        ["systemctl", "show", unit, *(f"--property={name}" for name in names)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        name, _, value = line.partition("=")
-        found[name] = f"{found[name]}\n{value}" if name in found else value
-    return found
-
-
-def loaded(unit: str) -> bool:
-    return show(unit, "LoadState")["LoadState"] == "loaded"
-
-
 def cgroup_of(pid: int) -> Path:
     return CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
-
-
-def sleeping(**linux: Any) -> Any:
-    def change(config: dict[str, Any]) -> None:
-        config["process"]["args"] = ["/bin/probe", "sleep"]
-        config["linux"]["namespaces"].append({"type": "cgroup"})
-        config["annotations"] = linux.pop("annotations", {})
-        config["linux"].update(linux)
-
-    return change
 
 
 def started(runtime: Runtime, rootfs: Path, **linux: Any) -> tuple[str, Path]:
@@ -78,11 +53,6 @@ def started(runtime: Runtime, rootfs: Path, **linux: Any) -> tuple[str, Path]:
     id = runtime.id()
     launch(runtime, id, sleeping(**linux), rootfs)
     return id, cgroup_of(runtime.state(id)["pid"])
-
-
-def launch(runtime: Runtime, id: str, change: Any, rootfs: Path) -> None:
-    # Its words must not come into the file that the next command writes to.
-    runtime("run", "-d", "--bundle", str(runtime.bundle(rootfs, change)), id, stdout=subprocess.DEVNULL)
 
 
 def read(cgroup: Path, *names: str) -> list[str]:
