@@ -29,6 +29,7 @@ _NEWNS = namespaces.FLAGS["mount"]
 _NEWCGROUP = namespaces.FLAGS["cgroup"]
 _NEWNET = namespaces.FLAGS["network"]
 
+SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
@@ -266,6 +267,8 @@ class Spaces:
 def _add_cgroup_join(draft: Draft, wishes: Wishes) -> None:
     for path in wishes.join_files:
         draft.prepare.append(Op("write", "linux.cgroupsPath", path=path, data=b"0"))
+    if wishes.brought:
+        draft.prepare.append(Op("sync", "linux.cgroupsPath", name=SYNC_CGROUP))
 
 
 def _cgroup_slot(draft: Draft, wishes: Wishes) -> int:

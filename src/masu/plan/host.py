@@ -80,7 +80,8 @@ class Wishes:
     """What the caller wants beyond config.json.
 
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
-    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
+    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
+    `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
     socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
@@ -89,6 +90,7 @@ class Wishes:
     """
 
     __slots__ = (
+        "brought",
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
@@ -126,7 +128,9 @@ class Wishes:
         keep_groups: bool = False,
         hooks_stdout: str = "",
         hooks_stderr: str = "",
+        brought: bool = False,
     ) -> None:
+        self.brought = brought
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir
