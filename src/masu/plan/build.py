@@ -17,6 +17,7 @@ from masu.plan import mounts, process
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import NONE, Op
+from masu.spec.fields import key_path
 from masu.spec.runtime import sysctl_path
 
 TYPE_CHECKING = False
@@ -359,5 +360,6 @@ def _add_names_and_sysctls(draft: Draft, config: Config) -> None:
     if config.domainname:
         draft.inside.append(Op("domainname", "domainname", name=config.domainname))
     for key, value in config.linux.sysctl.items():
-        path = "sys/" + sysctl_path(key, f"linux.sysctl[{key}]")
-        draft.inside.append(Op("proc_write", f"linux.sysctl[{key}]", path=path, data=value.encode()))
+        where = key_path("linux.sysctl", key)
+        path = "sys/" + sysctl_path(key, where)
+        draft.inside.append(Op("proc_write", where, path=path, data=value.encode()))

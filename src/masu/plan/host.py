@@ -15,10 +15,12 @@ class Host:
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
-    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough.
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `apparmor` and `selinux` say
+    whether these are on.
     """
 
     __slots__ = (
+        "apparmor",
         "bounding",
         "capabilities",
         "cgroup_mode",
@@ -26,6 +28,7 @@ class Host:
         "in_initial_userns",
         "last_cap",
         "rlimits",
+        "selinux",
         "uid",
     )
 
@@ -40,6 +43,8 @@ class Host:
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
+        apparmor: bool = True,
+        selinux: bool = True,
     ) -> None:
         self.uid = uid
         self.capabilities = capabilities
@@ -49,6 +54,8 @@ class Host:
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
+        self.apparmor = apparmor
+        self.selinux = selinux
 
 
 class Rootfs:

@@ -19,6 +19,7 @@ from masu.plan.ops import (
     TARGET_NOFOLLOW,
     Op,
 )
+from masu.plan.process import no_selinux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ def add_mounts(
 
     `mapped`: the container has a user namespace; `user_slot` holds it when it is joined by path, else NONE.
     """
+    label = config.linux.mount_label or ""
+    if label and not host.selinux:
+        raise no_selinux("label of mounts", label, "linux.mountLabel")
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
     made: list[str] = []
     for index, entry in enumerate(config.mounts):
@@ -176,7 +180,7 @@ def add_mounts(
                 draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
             )
         elif kind == "cgroup":
-            _add_cgroup(draft, config, host, wishes, options, target, where)
+            _add_cgroup(draft, config, host, wishes, options, target, where, label=label)
         elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
             raise Unimplemented(
                 "mount",
@@ -186,7 +190,7 @@ def add_mounts(
                 hint='use "cgroup"',
             )
         else:
-            _add_file_system(draft, entry, options, kind, target, where)
+            _add_file_system(draft, entry, options, kind, target, where, label=label)
         made.append(target)
         for flags in options.propagation:
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
@@ -372,13 +376,32 @@ def id_map(mappings: tuple[LinuxIDMapping, ...]) -> str:
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 
-def _add_file_system(draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str) -> None:
+# Their files have labels by the policy's own rules (fs_use_trans, genfscon) and take none by mount option; mqueue's
+# superblock, besides, is there with the ipc namespace, before any option (selinux_set_mnt_opts()).
+_OWN_LABELS = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+
+
+def _labelled(words: tuple[str, ...], kind: str, label: str) -> tuple[str, ...]:
+    """The options of a file system with linux.mountLabel among them, unless they bring a label of their own."""
+    if not label or kind in _OWN_LABELS or any(word.startswith("context=") for word in words):
+        return words
+    # Not in quotes, as mount(8) wants them for a label with commas: here each option goes by itself.
+    return (*words, "context=" + label)
+
+
+def _add_file_system(
+    draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str, *, label: str
+) -> None:
     if not kind:
         raise InvalidArgument(
-            "mount", target, where=where + ".type", detail="neither a type nor a bind option is given"
+            "mount",
+            target,
+            where=where + ".type",
+            detail="neither a type nor a bind option is given",
+            hint='give a type such as "tmpfs", or the option "bind"',
         )
     attr = options.attr_set
-    words = _fs_options(options)
+    words = _labelled(_fs_options(options), kind, label)
     if target == "/dev":
         # Devices are made in it first.
         attr &= ~m.MOUNT_ATTR_RDONLY
@@ -417,6 +440,8 @@ def _add_cgroup(
     options: MountOptions,
     target: str,
     where: str,
+    *,
+    label: str,
 ) -> None:
     """`type: cgroup`: on v2 the one hierarchy; on v1 a tmpfs with a directory for each, as runc lays it out."""
     private = any(ns.type == "cgroup" for ns in config.linux.namespaces)
@@ -441,7 +466,16 @@ def _add_cgroup(
     # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
     attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY
     draft.inside.append(
-        Op("mount", where, fstype="tmpfs", source="tmpfs", options=("mode=755",), attr=attr, target=target, flags=0)
+        Op(
+            "mount",
+            where,
+            fstype="tmpfs",
+            source="tmpfs",
+            options=_labelled(("mode=755",), "tmpfs", label),
+            attr=attr,
+            target=target,
+            flags=0,
+        )
     )
     for mount_point, controllers in host.cgroup_mounts:
         name = mount_point.rsplit("/", 1)[1]

@@ -12,6 +12,7 @@ Each step registers how to undo it; whatever fails, all of it is undone in rever
 
 from __future__ import annotations
 
+import errno
 import os
 
 from masu.errors import KernelError, MasuError
@@ -252,8 +253,9 @@ def write_pid_file(path: str, pid: int) -> None:
     """The pid as text, atomically, as callers that poll for the file expect."""
     try:
         fds.atomic_write(path, str(pid).encode(), 0o644, sync=False)
-    except OSError as error:
-        raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
+    except KernelError as error:
+        hint = "create its directory first" if error.errno == errno.ENOENT else ""
+        raise KernelError("write", path, error.errno, where="--pid-file", hint=hint) from error
 
 
 def make_cgroup(

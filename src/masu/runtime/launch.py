@@ -184,7 +184,7 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
         elif kind == 0:
             from masu.runtime.failure import unexpected_end
 
-            raise unexpected_end(launched.pid)
+            raise unexpected_end(launched.pid, ops)
         else:
             raise DataLoss("launch protocol", f"message {kind}", detail="unknown type")
         for fd in fds:
