@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +98,9 @@ class Runtime:
     def __call__(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
-        # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end.
-        with (self.folder / "out").open("w+b") as out, (self.folder / "err").open("w+b") as err:
+        # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end. Without names: what
+        # it says later must not appear in what the next command says.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             options.setdefault("stdout", out)
             options.setdefault("stderr", err)
             done = subprocess.run([*self.command, *args], check=False, **options)
