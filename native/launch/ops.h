@@ -11,6 +11,8 @@
 
 #define CONSOLE_BIND 1
 #define CONSOLE_CTTY 2
+#define KEEP_GROUPS 1
+#define KEEP_GROUPS_IF_DENIED 2
 #define MONITOR_EPHEMERAL 8
 #define MONITOR_OPEN_STDIN 2
 #define MONITOR_STDIN_ONCE 4
@@ -91,6 +93,7 @@ enum op_code {
     OP_EXEC = 56,
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
+    OP_DUMPABLE = 59,
 };
 
 /* Index of each field in its operation. */
@@ -241,7 +244,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 58
+#define OP_LAST 59
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -303,6 +306,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [56] = {"exec", 'C', "ll"},
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
+    [59] = {"dumpable", 'C', ""},
 };
 
 #endif

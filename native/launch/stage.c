@@ -58,6 +58,7 @@ static operation_function *const operations[OP_LAST + 1] = {
     [OP_EXEC] = do_exec,
     [OP_LOOPBACK] = do_loopback,
     [OP_STDIO_OWNER] = do_stdio_owner,
+    [OP_DUMPABLE] = do_dumpable,
 };
 
 void set_name(const char *name) { sys_prctl(PR_SET_NAME, (unsigned long)name, 0, 0); }
@@ -115,6 +116,9 @@ int do_setns(struct launch *launch, const struct operation *op, struct masu_erro
     int fd = slot_fd(launch, op, F_SETNS_SLOT, err);
     if (fd < 0)
         return -1;
+    /* A user namespace may deny setgroups(2): its members would keep groups of the host that only we can drop. */
+    if ((small_of(op, F_SETNS_NSTYPE) & CLONE_NEWUSER) != 0)
+        sys(__NR_setgroups, 0, NULL);
     int result = (int)sys(__NR_setns, fd, small_of(op, F_SETNS_NSTYPE));
     if (result == -EINVAL)
         return fail(err, result, "setns: not a namespace of that kind, or one that we are in already");

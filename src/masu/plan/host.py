@@ -9,13 +9,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.plan.ops import Op
 
+_CAP_SYS_ADMIN = 21
+
 
 class Host:
     """Facts about the machine and the calling process.
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
-    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough.
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
+    namespace has every id, as the first one has and a guest's or a nested one may.
     """
 
     __slots__ = (
@@ -23,6 +26,7 @@ class Host:
         "capabilities",
         "cgroup_mode",
         "cgroup_mounts",
+        "fully_mapped",
         "in_initial_userns",
         "last_cap",
         "rlimits",
@@ -37,6 +41,7 @@ class Host:
         bounding: int = (1 << 41) - 1,
         last_cap: int = 40,
         in_initial_userns: bool = True,
+        fully_mapped: bool = True,
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
@@ -46,9 +51,20 @@ class Host:
         self.bounding = bounding
         self.last_cap = last_cap
         self.in_initial_userns = in_initial_userns
+        self.fully_mapped = fully_mapped
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
+
+    @property
+    def rules_mounts(self) -> bool:
+        """Whether mounts can be cloned and namespaces joined here, without a user namespace of one's own."""
+        return bool(self.capabilities >> _CAP_SYS_ADMIN & 1)
+
+    @property
+    def rootless(self) -> bool:
+        """Whether permission for cgroups is not to be expected: what runc's `--rootless auto` means."""
+        return self.uid != 0 or not self.fully_mapped
 
 
 class Rootfs:

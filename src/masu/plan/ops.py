@@ -90,7 +90,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # program is struct sock_filter[]; with notify the listener is sent to the host (message LISTENER).
     "seccomp": (44, "C", "program:b flags:u notify:u"),
     "bounding": (45, "C", "capabilities:u"),
-    # groups is u32[]; keep_groups 1 leaves the supplementary groups alone (setgroups denied).
+    # groups is u32[]; keep_groups is KEEP_GROUPS_….
     "setuser": (46, "C", "uid:u gid:u groups:b keep_groups:u"),
     "caps": (47, "C", "effective:u permitted:u inheritable:u ambient:u"),
     "umask": (48, "C", "mask:u"),
@@ -111,6 +111,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "loopback": (57, "C", ""),
     # fchown of stdin, stdout, stderr to the container's user, except what is a device or /dev/null.
     "stdio_owner": (58, "C", "uid:u gid:u"),
+    # PR_SET_DUMPABLE: whoever has started us without root, and his hooks, may look at /proc/PID/ns from now on.
+    "dumpable": (59, "C", ""),
 }
 
 MONITOR_TERMINAL = 1
@@ -126,6 +128,9 @@ TARGET_NOFOLLOW = 2
 TARGET_FILE = 4  # the target is made as a file, not a directory (`mount` only; `attach` looks at the source)
 TARGET_MUST_BE_DIRECTORY = 8  # refuse a target that is a symlink or not a directory (/proc, /sys: CVE-2019-19921)
 TARGET_IN_PROC = 16  # the target may lie inside a procfs; otherwise that is refused
+
+KEEP_GROUPS = 1  # the supplementary groups are left alone
+KEEP_GROUPS_IF_DENIED = 2  # where the user namespace denies setgroups(2), they stay
 
 CONSOLE_BIND = 1  # bind the pty's slave onto /dev/console
 CONSOLE_CTTY = 2

@@ -40,14 +40,14 @@ class Options:
     """What the caller of `create` chooses; see runc's flags of the same names.
 
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
-    replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
-    container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
-    carried out, `on_ready` is called before the program may run.
+    replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
+    find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
+    inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio",
+        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Options:
         pidfd_socket: str = "",
         preserve_fds: int = 0,
         rootfs: Rootfs | None = None,
+        rootless: bool | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
     ) -> None:
@@ -80,6 +81,7 @@ class Options:
         self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.rootfs = rootfs
+        self.rootless = rootless
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
 
@@ -120,7 +122,8 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            cgroup = _make_cgroup(container, config, host, undo, warnings)
+            rootless = host.rootless if options.rootless is None else options.rootless
+            cgroup = _make_cgroup(container, config, rootless, undo, warnings)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
@@ -249,10 +252,10 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
 
 
-def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
+def _make_cgroup(container: Container, config: Config, rootless: bool, undo: _Undo, warnings: list[str]) -> Cgroup:
     # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
     # there already, for it may be somebody else's.
-    predicted = cgroups.predict(config.linux.cgroups_path, container.id)
+    predicted = cgroups.predict(config.linux.cgroups_path, container.id, rootless=rootless)
     container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
     container.save()
     cgroup = Cgroup.create(
@@ -260,7 +263,7 @@ def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, 
         container.id,
         where="linux.cgroupsPath",
         resources=config.linux.resources,
-        rootless=host.uid != 0 or not host.in_initial_userns,
+        rootless=rootless,
     )
     undo.add(cgroup.delete)
     undo.add(cgroup.kill)
@@ -270,7 +273,7 @@ def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, 
     if resources is not None:
         # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
         resources = resources.replace(pids=None)
-    cgroup.apply(resources, where="linux.resources", warnings=warnings)
+    cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
     return cgroup
 
 

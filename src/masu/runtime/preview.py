@@ -15,11 +15,11 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
     """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only.
     A container that only root can make is planned as root would."""
     config = bundle.config
-    paths = cgroups.predict(config.linux.cgroups_path, id)
-    predicted = cgroups.Cgroup(paths)
     process = config.process
     limits = tuple(item.type for item in process.rlimits) if process is not None else ()
     host = facts.gather(limits)
+    paths = cgroups.predict(config.linux.cgroups_path, id, rootless=host.rootless)
+    predicted = cgroups.Cgroup(paths)
     mapped = build.Spaces(config, host).mapped
     if host.uid != 0 and not mapped:
         host.uid = 0

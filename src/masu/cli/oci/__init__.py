@@ -50,7 +50,10 @@ PROGRAM = Program(
         Flag("root", value="value", help="root directory for storage of container state (on tmpfs)"),
         Flag("criu", value="value", hidden=True, help="obsolete; criu is looked for in PATH"),
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
-        Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
+        Flag(
+            "rootless", value="value", default="auto",
+            help="whether permission for cgroups may be missing (true, false, auto)",
+        ),
     ),
     entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
     + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
@@ -84,14 +87,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def root_of(call: Call) -> str:
-    """--root, by default /run/masu/oci, or the user's own runtime directory."""
+    """--root, by default /run/masu/oci, or a place in the user's own runtime directory: for who is not root, and for
+    who is root of a user namespace and is not called so (as runc decides it)."""
     given = call.globals.maybe("root")
     if given:
         return os.path.abspath(given)
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.geteuid() != 0 and runtime:
+    if runtime.startswith("/") and (os.geteuid() != 0 or _is_root_by_mapping()):
         return runtime + "/masu/oci"
     return "/run/masu/oci"
+
+
+def _is_root_by_mapping() -> bool:
+    from masu.linux import namespaces  # most who are root are so without XDG_RUNTIME_DIR
+
+    return os.environ.get("USER") != "root" and not namespaces.has_every_id()
 
 
 def log_of(call: Call) -> Log:
