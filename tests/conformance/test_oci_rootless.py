@@ -17,6 +17,8 @@ from harness.rootless import CHECKOUT, GID, NAME, SUBIDS, UID, RootlessRuntime, 
 from images.rootfs import copy
 from images.rootfs import rootfs as image
 
+from masu.linux import mount
+
 pytestmark = pytest.mark.root
 
 HELPERS = ("/usr/bin/newuidmap", "/usr/bin/newgidmap", "/etc/subuid", "/etc/subgid")
@@ -249,3 +251,173 @@ def test_without_a_cgroup(masu_oci: Runtime, rootfs: Path) -> None:
     for pid in pids:
         wait_exited(pid)
     masu_oci("delete", id)
+
+
+# --- mounts, devices
+
+
+def test_attributes_that_the_host_has_locked(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    """They stay with a bind, whatever it says of others; what would take them back is refused (mount_namespaces(7))."""
+    attr = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_RDONLY
+    source = masu_oci.user.home / "locked"
+    source.mkdir()
+
+    def mount_it() -> None:
+        fd = mount.new_mount("tmpfs", "tmpfs", ("mode=755",), attr=attr)
+        mount.attach(fd, str(source))
+        os.close(fd)
+
+    masu_oci.user.prepare.append(mount_it)
+
+    def change(*options: str) -> Any:
+        entry = {"destination": "/locked", "type": "bind", "source": str(source), "options": ["bind", *options]}
+        return lambda c: c["mounts"].append(entry)
+
+    def options_inside(*options: str) -> set[str]:
+        lines = masu_oci.run(rootfs, "mounts", change=change(*options)).stdout.splitlines()
+        (line,) = (line.split() for line in lines if line.split()[4] == "/locked")
+        return set(line[5].split(","))
+
+    assert options_inside() >= {"ro", "nosuid", "nodev"}
+    assert options_inside("noexec") >= {"ro", "nosuid", "nodev", "noexec"}
+    for option in ("rw", "dev", "suid"):
+        said = refusal(masu_oci, rootfs, change(option))
+        assert "mounts[4].options" in said
+        assert "EPERM" in said
+        assert "the host has locked" in said
+
+
+def test_a_tree_with_mounts_in_it_goes_as_a_whole(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    def change(option: str) -> Any:
+        entry = {"destination": "/sys", "type": "bind", "source": "/sys", "options": [option, "ro"]}
+        return lambda c: c["mounts"].append(entry)
+
+    said = refusal(masu_oci, rootfs, change("bind"))
+    assert "mounts[4].source" in said
+    assert "use rbind" in said
+    assert "cgroup" in masu_oci.run(rootfs, "ls", "/sys/fs", change=change("rbind")).stdout.split()
+
+
+@pytest.mark.parametrize("rbind", [False, True])
+def test_nothing_of_the_hosts_cgroups_is_to_be_seen(masu_oci: Runtime, rootfs: Path, rbind: bool) -> None:
+    """CVE-2023-25809: below a /sys of the host they would be writable where they are delegated."""
+
+    def change(config: dict[str, Any]) -> None:
+        if rbind:
+            entry = {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]}
+            config["mounts"].append(entry)
+        entry = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}
+        config["mounts"].append(entry)
+
+    said = masu_oci.run(rootfs, "ls", "/sys/fs/cgroup", "--", "create", "/sys/fs/cgroup/x", "x", change=change).stdout
+    assert said.split()[-2:] == ["ERROR", "EROFS"]
+    assert "cgroup.procs" not in said
+
+
+def test_devices_are_the_hosts(runtime: Runtime, rootfs: Path) -> None:
+    said = runtime.run(rootfs, "mode", "/dev/null", "/dev/zero", "/dev/tty", "--", "write", "/dev/null", "x").stdout
+    null, zero, tty, written = said.splitlines()
+    assert (null.split()[0], null.split()[-1]) == ("c", "1:3")
+    assert (zero.split()[-1], tty.split()[-1], written) == ("1:5", "5:0", "ok")
+
+
+def test_a_device_that_is_asked_for(masu_oci: Runtime, rootfs: Path) -> None:
+    require("/dev/fuse")
+    device = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
+    said = masu_oci.run(rootfs, "mode", "/dev/fuse", change=lambda c: c["linux"].update(devices=[device])).stdout
+    assert said.split()[-1] == "10:229"
+    device["path"] = "/dev/masu-nothing"
+    said = refusal(masu_oci, rootfs, lambda c: c["linux"].update(devices=[device]))
+    assert "linux.devices[0]" in said
+    assert "ENOENT" in said
+
+
+# --- what else a container has
+
+
+def test_hooks(runtime: RootlessRuntime, rootfs: Path) -> None:
+    """They are the user's; one that is called while the container is made may look into its namespaces."""
+    log = runtime.folder / "log"
+    script = (
+        "state=$(tr -d ' \\n\\t'); pid=${state##*'\"pid\":'}; pid=${pid%%[!0-9]*}; "
+        f"echo $0 $(id -u) $(readlink /proc/$pid/ns/uts) >> {log}"
+    )
+
+    def change(config: dict[str, Any]) -> None:
+        names = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+        config["hooks"] = {name: [{"path": "/bin/sh", "args": ["sh", "-c", script, name]}] for name in names}
+        # Its world is the container's, but for the root.
+        config["hooks"]["createContainer"][0]["args"][2] = f"echo $0 $(id -u) >> {log}"
+
+    runtime.run(rootfs, "exit", "0", change=change)
+    said = [line.split() for line in log.read_text().splitlines()]
+    assert [words[0] for words in said] == ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]
+    assert [words[1] for words in said] == [str(UID), str(UID), "0", str(UID), str(UID)]
+    assert said[0][2] == said[1][2] != os.readlink("/proc/self/ns/uts")
+
+
+def test_seccomp_and_capabilities(runtime: Runtime, rootfs: Path) -> None:
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+    }
+    said = runtime.run(rootfs, "mkdir", "/x", "--", "caps", change=lambda c: c["linux"].update(seccomp=profile)).stdout
+    made, caps = said.splitlines()
+    assert made == "ERROR EOPNOTSUPP"
+    assert "bounding=20000420 effective=20000420 inheritable=0 permitted=20000420 ambient=0 nnp=1 seccomp=2" in caps
+
+
+def test_preserved_fds(runtime: RootlessRuntime, rootfs: Path) -> None:
+    bundle = str(runtime.bundle(rootfs, lambda c: c["process"].update(args=["/bin/probe", "fds"])))
+    with open("/etc/passwd", "rb") as file:
+        os.set_inheritable(file.fileno(), True)
+
+        def become() -> None:
+            os.dup2(file.fileno(), 3)
+            runtime.user.become()
+
+        said = runtime("run", "--preserve-fds", "1", "--bundle", bundle, runtime.id(),
+                       preexec_fn=become, close_fds=False).stdout  # fmt: skip
+    assert [line.split()[0] for line in said.splitlines()][:4] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("change", [sleeping, sleeping_with_ranges], ids=["single id", "ranges"])
+def test_exec_with_a_terminal(runtime: RootlessRuntime, rootfs: Path, change: Any) -> None:
+    id = runtime.id()
+    runtime("run", "-d", "--bundle", str(runtime.bundle(rootfs, change)), id)
+    command = [*runtime.command, "exec", "-t", id, "/bin/probe", "isatty", "--", "winsize", "--", "exit", "3"]
+    become = runtime.user.become
+    with Terminal(command, become=become, env=runtime.user.environment, cwd=runtime.folder) as terminal:
+        said = terminal.rest()
+        assert (terminal.wait(), said.split()[:4]) == (3, ["tty", "tty", "tty", "24"])
+
+
+# --- as root of a user namespace, which is how Podman and Buildah call a runtime
+
+
+@pytest.mark.parametrize("ranges", [False, True], ids=["single id", "ranges"])
+def test_inside_a_user_namespace(runtime: RootlessRuntime, rootfs: Path, ranges: bool) -> None:
+    require(*HELPERS)
+
+    def change(config: dict[str, Any]) -> None:
+        sleeping(config)
+        config["linux"]["namespaces"].pop()
+        for name in ("uidMappings", "gidMappings"):
+            del config["linux"][name]
+        if ranges:
+            config["process"]["user"] = {"uid": 7, "gid": 8, "additionalGids": [9]}
+            config["mounts"][2]["options"].append("gid=5")
+
+    bundle = runtime.bundle(rootfs, change)
+    pid_file = runtime.folder / "pid"
+    id = runtime.id()
+    call = " ".join(runtime.command)
+    script = (
+        f"set -e; {call} create --bundle {bundle} --pid-file {pid_file} {id} > /dev/null; {call} start {id}\n"
+        f"{call} exec {id} /bin/probe id; {call} kill {id} KILL; while kill -0 $(cat {pid_file}); do sleep 0.01; done\n"
+        f"{call} delete {id}; {call} list -q"
+    )
+    enter = ["unshare", "--user", "--mount", "--map-root-user", *(["--map-auto"] if ranges else []), "--", "sh", "-c"]
+    done = runtime.call([*enter, script])
+    who = "uid=7 euid=7 gid=8 egid=8 umask=0022 groups=9" if ranges else "uid=0 euid=0 gid=0 egid=0 umask=0022 groups="
+    assert done.stdout == who + "\n"

@@ -96,6 +96,9 @@ class Runtime:
         return name
 
     def __call__(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.call([*self.command, *args], check=check, **options)
+
+    def call(self, command: list[str], *, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
         # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end. Without names: what
@@ -103,7 +106,7 @@ class Runtime:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             options.setdefault("stdout", out)
             options.setdefault("stderr", err)
-            done = subprocess.run([*self.command, *args], check=False, **options)
+            done = subprocess.run(command, check=False, **options)
             out.seek(0)
             err.seek(0)
             result = subprocess.CompletedProcess(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -100,11 +101,11 @@ class RootlessRuntime(Runtime):
         if name == "masu-oci":
             self.command[0] = f"{CHECKOUT}/masu-oci"
 
-    def __call__(self, *args: str, check: bool = True, **options: Any) -> Any:
+    def call(self, command: list[str], *, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         options.setdefault("preexec_fn", self.user.become)
         options.setdefault("env", self.user.environment)
         options.setdefault("cwd", self.folder)
-        return super().__call__(*args, check=check, **options)
+        return super().call(command, check=check, **options)
 
     def bundle(self, rootfs: Path, change: Callable[[dict[str, Any]], object] | None = None) -> Path:
         def rootless(config: dict[str, Any]) -> None:
