@@ -23,16 +23,25 @@ static int make_input(const struct launch *launch)
     return result < 0 ? result : fd;
 }
 
-_Noreturn static void become_hook(const struct operation *op, const char **args, const char **env, int cwd, int input,
-                                  int output, int status)
+/* Where one of its streams goes: the file in the slot that `field` names, or the pipe. */
+static int stream(const struct launch *launch, const struct operation *op, unsigned field, int pipe)
 {
+    uint64_t slot = number_of(op, field);
+    return slot == PLAN_NONE ? pipe : launch->slots[slot];
+}
+
+_Noreturn static void become_hook(const struct launch *launch, const struct operation *op, const char **args,
+                                  const char **env, int input, int output, int status)
+{
+    /* Before the root has been entered a hook begins in it: createContainer hooks find it by "." (as runc's do). */
+    int cwd = launch->inside && !launch->entered ? launch->root : -1;
     if (cwd >= 0)
         sys(__NR_fchdir, cwd);
     sys(__NR_setpgid, 0, 0);
     sys_prctl(PR_SET_PDEATHSIG, SIGNAL_KILL, 0, 0);
     sys_dup3(input, STDIN, 0);
-    sys_dup3(output, STDOUT, 0);
-    sys_dup3(output, STDERR, 0);
+    sys_dup3(stream(launch, op, F_HOOK_STDOUT_SLOT, output), STDOUT, 0);
+    sys_dup3(stream(launch, op, F_HOOK_STDERR_SLOT, output), STDERR, 0);
     sys(__NR_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
     int result = (int)sys(__NR_execve, text_of(op, F_HOOK_PATH), args, env);
     sys_write(status, &result, sizeof result);
@@ -97,8 +106,8 @@ static int judge(struct hook *hook, int status, bool in_time, unsigned timeout_m
     return 0;
 }
 
-/* `cwd` is where the hook begins, or -1. */
-static int run_hook(const struct operation *op, int cwd, int input, struct hook *hook, struct masu_error *err)
+static int run_hook(const struct launch *launch, const struct operation *op, int input, struct hook *hook,
+                    struct masu_error *err)
 {
     const char **args = list_array(op, F_HOOK_ARGS), **env = list_array(op, F_HOOK_ENV);
     struct clone_args clone = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)&hook->pidfd, .exit_signal = SIGNAL_CHILD};
@@ -116,7 +125,7 @@ static int run_hook(const struct operation *op, int cwd, int input, struct hook 
     owned_fd status_in = status[0], status_end = status[1];
     hook->pid = (int)sys(__NR_clone3, &clone, sizeof clone);
     if (hook->pid == 0)
-        become_hook(op, args, env, cwd, input, output[1], status[1]);
+        become_hook(launch, op, args, env, input, output[1], status[1]);
     if (hook->pid < 0)
         return fail(err, hook->pid, "clone3 of a hook");
     sys_close(release_fd(&output_end));
@@ -144,9 +153,7 @@ int do_hook(struct launch *launch, const struct operation *op, struct masu_error
     owned_fd input = make_input(launch);
     if (input < 0)
         return fail(err, input, "the hook's stdin");
-    /* Before the root has been entered a hook begins in it: createContainer hooks find it by "." (as runc's do). */
-    int cwd = launch->inside && !launch->entered ? launch->root : -1;
-    int result = run_hook(op, cwd, input, &hook, err);
+    int result = run_hook(launch, op, input, &hook, err);
     close_owned(&hook.pidfd);
     close_owned(&hook.output);
     return result;

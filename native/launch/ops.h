@@ -93,7 +93,9 @@ enum op_code {
     OP_EXEC = 56,
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
-    OP_DUMPABLE = 59,
+    OP_UMOUNT = 59,
+    OP_ENTER_ROOT = 60,
+    OP_DUMPABLE = 61,
 };
 
 /* Index of each field in its operation. */
@@ -230,12 +232,17 @@ enum op_field {
     F_HOOK_ARGS = 1,
     F_HOOK_ENV = 2,
     F_HOOK_TIMEOUT_MS = 3,
+    F_HOOK_STDOUT_SLOT = 4,
+    F_HOOK_STDERR_SLOT = 5,
     F_WAIT_START_SLOT = 0,
     F_WAIT_START_ERROR_SLOT = 1,
     F_EXEC_ARGS = 0,
     F_EXEC_ENV = 1,
     F_STDIO_OWNER_UID = 0,
     F_STDIO_OWNER_GID = 1,
+    F_UMOUNT_TARGET = 0,
+    F_ENTER_ROOT_PATH = 0,
+    F_ENTER_ROOT_OPTIONAL = 1,
 };
 
 struct op_schema {
@@ -244,7 +251,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 59
+#define OP_LAST 61
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -255,7 +262,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [5] = {"new_mount", 'B', "usslus"},
     [6] = {"idmap_userns", 'H', "uss"},
     [7] = {"mount_attr", 'B', "uuuuuu"},
-    [8] = {"setns", 'H', "uu"},
+    [8] = {"setns", 'B', "uu"},
     [9] = {"unshare", 'B', "u"},
     [10] = {"sync", 'B', "s"},
     [11] = {"write", 'H', "sb"},
@@ -299,14 +306,16 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [49] = {"chdir", 'C', "su"},
     [50] = {"find_program", 'C', "ss"},
     [51] = {"close_fds", 'C', "u"},
-    [52] = {"hook", 'B', "sllu"},
+    [52] = {"hook", 'B', "slluuu"},
     [53] = {"ready", 'C', ""},
     [54] = {"wait_start", 'C', "uu"},
     [55] = {"init", 'C', ""},
     [56] = {"exec", 'C', "ll"},
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
-    [59] = {"dumpable", 'C', ""},
+    [59] = {"umount", 'C', "s"},
+    [60] = {"enter_root", 'C', "su"},
+    [61] = {"dumpable", 'C', ""},
 };
 
 #endif

@@ -58,6 +58,8 @@ static operation_function *const operations[OP_LAST + 1] = {
     [OP_EXEC] = do_exec,
     [OP_LOOPBACK] = do_loopback,
     [OP_STDIO_OWNER] = do_stdio_owner,
+    [OP_UMOUNT] = do_umount,
+    [OP_ENTER_ROOT] = do_enter_root,
     [OP_DUMPABLE] = do_dumpable,
 };
 

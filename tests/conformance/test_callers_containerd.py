@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from harness.callers import Premises, document
-from harness.callers.containerd import Containerd, skip_unless_installed
+from harness.callers.containerd import IMAGE, Containerd, skip_unless_installed
+from harness.callers.cri import NODE, OWN, Cri, Message, Refused, decode
 from harness.engine import wait_until
 from harness.programs import MASU_OCI
 
@@ -142,3 +143,56 @@ def test_killed_shim(containerd: Containerd) -> None:
     wait_until(lambda: containerd.status("orphan") in ("", "STOPPED"))
     containerd.try_("tasks", "rm", "-f", "orphan")
     containerd("containers", "rm", "orphan")
+
+
+@pytest.fixture(scope="module")
+def cri(containerd: Containerd) -> Cri:
+    for name in ("busybox", "redis"):
+        containerd.load(name, "k8s.io")
+    return Cri(containerd.socket)
+
+
+def test_pod_of_kubernetes(containerd: Containerd, cri: Cri) -> None:
+    """As a kubelet does it, with the document's config.toml: a sandbox, containers that join it, exec, update."""
+    logs = containerd.premises.folder / "logs"
+    logs.mkdir()
+    linux: Message = {1: f"/{containerd.premises.cgroup}/pod", 2: {1: {1: NODE}}}  # cgroup_parent, security_context
+    pod: Message = {1: {1: "pea", 2: "uid", 3: "default"}, 3: str(logs), 8: linux}  # metadata, log directory
+    sandbox = cri.id_of("RunPodSandbox", {1: pod})
+    script = "trap 'exit 6' TERM; echo up; : > /dev/shm/file; while :; do sleep 0.1; done"
+    config: Message = {
+        1: {1: "one"}, 2: {1: IMAGE}, 3: ["sh", "-c", script], 6: [{1: "A", 2: "b c"}], 11: "one.log",
+        # resources: period, quota, memory; namespaces: network, processes
+        15: {1: {1: 100000, 2: 50000, 4: 64 << 20}, 2: {3: {1: NODE, 2: OWN}}},
+    }  # fmt: skip
+    one = cri.id_of("CreateContainer", {1: sandbox, 2: config, 3: pod})
+    cri("StartContainer", {1: one})
+    wait_until(lambda: "stdout F up" in (logs / "one.log").read_text())
+    root = "/run/containerd/runc/k8s.io"
+    assert set(os.listdir(containerd.premises.path(root))) == {sandbox, one}
+    assert cri.execute(one, "sh", "-c", "echo $A; exit 3") == (3, "b c\n", "")
+    with pytest.raises(Refused, match="no such file or directory"):
+        cri.execute(one, "/nothing")
+
+    assert cri.execute(one, "cat", "/proc/1/comm")[1] == "sh\n"
+
+    # Another container shares its memory, and the sandbox's processes.
+    shares: Message = config | {1: {1: "two"}, 11: "two.log", 15: {2: {3: {1: NODE}}}}
+    other = cri.id_of("CreateContainer", {1: sandbox, 2: shares, 3: pod})
+    cri("StartContainer", {1: other})
+    assert cri.execute(other, "ls", "/dev/shm") == (0, "file\n", "")
+    assert cri.execute(other, "cat", "/proc/1/comm")[1] == "redis-server\n"
+
+    limit = ["sh", "-c", "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes 2> /dev/null || cat memory.max"]
+    assert cri.execute(one, *limit)[1] == f"{64 << 20}\n"
+    cri("UpdateContainerResources", {1: one, 2: {4: 96 << 20}})
+    assert cri.execute(one, *limit)[1] == f"{96 << 20}\n"
+
+    cri("StopContainer", {1: one, 2: 10})
+    (status,) = cri("ContainerStatus", {1: one})[1]
+    assert isinstance(status, bytes)
+    assert decode(status)[7] == [6]  # exit_code
+    cri("RemoveContainer", {1: one})
+    cri("StopPodSandbox", {1: sandbox})
+    cri("RemovePodSandbox", {1: sandbox})
+    assert os.listdir(containerd.premises.path(root)) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.callers import Premises, document
 from harness.callers.docker import Docker, skip_unless_installed
-from harness.engine import wait_until
+from harness.engine import alive, wait_until
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
@@ -50,6 +50,14 @@ def test_the_runtime_is_ours(docker: Docker, box: str) -> None:
 
 
 LIMITS = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max 2> /dev/null || cat memory.max pids.max"
+DOCKERFILE = """
+FROM busybox
+RUN echo made > /made && echo maker:x:7:7::/:/bin/sh >> /etc/passwd
+USER maker
+WORKDIR /tmp
+RUN id -un > who
+CMD ["cat", "/made", "who"]
+"""
 # (options, command, exit status, what is said: a pattern)
 RUNS: dict[str, tuple[list[str], list[str], int, str]] = {
     "status": ([], ["sh", "-c", "exit 5"], 5, "^$"),
@@ -256,24 +264,39 @@ def test_killed_shim(docker: Docker) -> None:
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: not docker.inspect("orphan")["State"]["Running"])
     assert id not in docker.runtime_states()
-    wait_until(lambda: not Path(f"/proc/{first}").exists() or Path(f"/proc/{first}/cmdline").read_bytes() == b"")
+    wait_until(lambda: not alive(first))
     docker("start", "orphan")
     docker("rm", "-f", "orphan")
 
 
 def test_default_runtime(docker: Docker, tmp_path: Path) -> None:
     """`docker build` has no --runtime: its steps run under the daemon's default."""
-    docker.reload(**{"default-runtime": "masu"})
+    runtimes = docker.config["runtimes"]
+    docker.reload(**{"default-runtime": "masu", "runtimes": runtimes | {"later": runtimes["masu"]}})
     wait_until(lambda: docker("info", "-f", "{{.DefaultRuntime}}") == "masu\n")
     assert docker("info", "-f", '{{(index .Runtimes "masu").Path}}') == f"{MASU_OCI}\n"
     id = docker("run", "-d", "busybox", "sleep", "999").strip()
     assert docker.inspect(id)["HostConfig"]["Runtime"] == "masu"
     docker("rm", "-f", id)
-    (tmp_path / "Dockerfile").write_text(
-        "FROM busybox\nRUN echo made > /made && echo maker:x:7:7::/:/bin/sh >> /etc/passwd\nUSER maker\nWORKDIR /tmp\n"
-        'RUN id -un > who\nCMD ["cat", "/made", "who"]\n'
-    )
+    assert docker("run", "--rm", "--runtime=later", "busybox", "id", "-u") == "0\n"
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     docker("build", "-q", "-t", "made", str(tmp_path))
     assert docker("run", "--rm", "made") == "made\nmaker\n"
     (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN exit 9\n")
     assert "returned a non-zero code: 9" in docker.try_("build", str(tmp_path)).stderr
+
+
+def test_buildkit(docker: Docker, tmp_path: Path) -> None:
+    build = ["build", "--progress=plain", "--no-cache", str(tmp_path)]
+    kit = {"DOCKER_BUILDKIT": "1"}
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    built = docker.try_(*build, "-t", "kitmade", env=kit)
+    if "buildx component is missing" in built.stderr:
+        pytest.skip("this docker command wants buildx for it; Debian's does not")
+    assert built.returncode == 0, built.stderr
+    assert docker("run", "--rm", "--runtime=masu", "kitmade") == "made\nmaker\n"
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN exit 9\n")
+    assert "exit code: 9" in docker.try_(*build, env=kit).stderr
+    (tmp_path / "Dockerfile").write_text('FROM busybox\nRUN ["/nothing"]\n')
+    # masu-oci's hint, nobody else's
+    assert "the path is looked up inside the container" in docker.try_(*build, env=kit).stderr

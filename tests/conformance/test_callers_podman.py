@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.callers import Premises, document
-from harness.callers.podman import Podman, skip_unless_installed
+from harness.callers.podman import Podman, RootlessPodman, skip_unless_installed
 from harness.engine import wait_until
-from harness.programs import MASU_OCI
+from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
 
@@ -195,3 +196,59 @@ def test_build(podman: Podman, tmp_path: Path) -> None:
     build = ["build", "-q", "--cgroup-parent", f"/{podman.premises.cgroup}/build", "--network", "none"]
     podman(*build, "-t", "made", str(tmp_path))
     assert podman(*podman.own("run", "--rm"), "made") == "made\nmaker\n"
+
+
+@pytest.fixture(scope="module")
+def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootlessPodman]:
+    skip_unless_installed()
+    peer("newuidmap")
+    if subprocess.run(
+        ["setpriv", "--reuid", "1234", MASU_OCI, "--version"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this checkout is not another user's to read")
+    with Premises(tmp_path_factory.mktemp("rootless")) as premises, RootlessPodman(premises) as it:
+        yield it
+
+
+def test_rootless_run(rootless: RootlessPodman) -> None:
+    run = rootless.own("run", "--rm")
+    assert rootless(*run, "busybox", "id") == "uid=0(root) gid=0(root)\n"
+    inside, outside, length = rootless(*run, "busybox", "cat", "/proc/self/uid_map").split()[:3]
+    assert (inside, outside, length) == ("0", str(rootless.UID), "1")
+    assert rootless(*run, "--user", "5", "busybox", "id", "-u") == "5\n"
+    assert rootless.try_(*run, "busybox", "sh", "-c", "exit 5").returncode == 5
+    assert "Read-only" in rootless.try_(*run, "--read-only", "busybox", "touch", "/x").stderr
+    missing = rootless.try_(*run, "busybox", "/nothing")
+    assert (missing.returncode, "no such file or directory" in missing.stderr) == (127, True)
+    rootless(*rootless.own("run", "--rm", "--privileged"), "busybox", "mount", "-t", "tmpfs", "t", "/tmp")
+    rootless(*rootless.own("run", "--rm", network="host"), "busybox", "true")
+
+
+def test_rootless_life(rootless: RootlessPodman) -> None:
+    rootless(
+        *rootless.own("run", "-d", "--name", "box"),
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 6' TERM; echo up; while :; do sleep 0.1; done",
+    )
+    assert len(rootless.runtime_states()) == 1
+    assert rootless.try_("exec", "box", "sh", "-c", "exit 3").returncode == 3
+    with rootless.terminal("exec", "-it", "box", "sh") as terminal:
+        terminal.wait_for("# ")
+        terminal.type("tty; exit 4\r")
+        terminal.wait_for("/dev/pts/")
+        terminal.rest()
+        assert terminal.wait() == 4
+    wait_until(lambda: "up" in rootless("logs", "box"))
+    rootless("stop", "box")
+    assert rootless("wait", "box") == "6\n"
+    rootless("rm", "box")
+
+
+def test_rootless_pod(rootless: RootlessPodman) -> None:
+    rootless("pod", "create", "--name", "pea", "--network", "none")
+    rootless("run", "-d", "--pod", "pea", "busybox", "sh", "-c", "httpd -f -p 80 -h /etc")
+    fetch = "until wget -q -O - http://127.0.0.1/passwd; do usleep 100000; done | grep root"
+    assert rootless("run", "--rm", "--pod", "pea", "busybox", "sh", "-c", fetch).startswith("root:")
+    rootless("pod", "rm", "-f", "-t", "0", "pea")

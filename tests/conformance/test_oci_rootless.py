@@ -389,7 +389,9 @@ def test_exec_with_a_terminal(runtime: RootlessRuntime, rootfs: Path, change: An
     become = runtime.user.become
     with Terminal(command, become=become, env=runtime.user.environment, cwd=runtime.folder) as terminal:
         said = terminal.rest()
-        assert (terminal.wait(), said.split()[:4]) == (3, ["tty", "tty", "tty", "24"])
+        assert (terminal.wait(), said.split()[:3]) == (3, ["tty", "tty", "tty"])
+        if runtime.name == "masu-oci":  # runc may set the size when the program has asked already
+            assert said.split()[3] == "24"
 
 
 # --- as root of a user namespace, which is how Podman and Buildah call a runtime

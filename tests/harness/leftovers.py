@@ -27,6 +27,7 @@ def snapshot() -> dict[str, set[str]]:
         "named network namespace": set(_names("/run/netns")),
         "state": {f"{folder}/{name}" for folder in STATE for name in _tree(folder)},
         "loop device": {name for name in _names("/sys/block") if Path("/sys/block", name, "loop").exists()},
+        "device": set(_devices()),
         "process": set(_processes()),
         "temporary file": {f"/tmp/{name}" for name in _names("/tmp") if name.startswith("masu")},
     }
@@ -49,6 +50,16 @@ def cgroups() -> Iterator[str]:
             for folder, names, _ in os.walk(fields[4]):
                 names[:] = [name for name in names if name not in FOREIGN_CGROUPS]
                 yield from (os.path.join(folder, name) for name in names)
+
+
+def _devices() -> Iterator[str]:
+    """Whose the machine's devices are: a runtime that gives its stdio to the container's user may give them away."""
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "fuse"):
+        try:
+            found = os.stat(f"/dev/{name}")
+        except FileNotFoundError:
+            continue
+        yield f"/dev/{name} of {found.st_uid}:{found.st_gid}, mode {found.st_mode:o}"
 
 
 def _names(folder: str) -> list[str]:

@@ -37,7 +37,10 @@ AT_RECURSIVE = 0x8000
 MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x4000, 1 << 18, 1 << 19, 1 << 20
 
 _EMPTY: dict[str, int | str | bytes | tuple[str, ...]] = {"u": 0, "s": "", "b": b"", "l": ()}
-_NONE_FIELDS = {"userns", "cgroup", "error_slot", "listen_fd", "stdin_fd", "stdout_fd", "stderr_fd", "oom_fd"}
+_NONE_FIELDS = {
+    "userns", "cgroup", "error_slot", "stdout_slot", "stderr_slot", "listen_fd", "stdin_fd", "stdout_fd", "stderr_fd",
+    "oom_fd",
+}  # fmt: skip
 
 
 def op(name: str, /, **given: int | str | bytes | tuple[str, ...]) -> Op:

@@ -140,6 +140,17 @@ def test_v2_clones_into_the_cgroup_and_makes_its_namespace_afterwards() -> None:
     assert ops[ops.index(clone) + 2].fields == {"flags": namespaces.FLAGS["cgroup"]}
 
 
+def test_v2_without_a_namespace_shows_the_whole_tree() -> None:
+    ops = plan(
+        wishes=Wishes(cgroup_paths={"": "/sys/fs/cgroup/x"}),
+        mounts=[{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}],
+    )
+    opened = [op.fields["path"] for op in ops if op.name == "open_tree"]
+    assert "/sys/fs/cgroup" in opened
+    assert "/sys/fs/cgroup/x" not in opened
+    assert only(ops, "attach").fields["target"] == "/sys/fs/cgroup"
+
+
 def test_v1_joins_by_the_tasks_files_first() -> None:
     ops = plan(
         HYBRID,
@@ -298,6 +309,24 @@ def test_exec_joins_by_one_setns() -> None:
     assert names(ops)[:3] == ["adopt", "setns", "clone"]
     assert names(ops)[-1] == "exec"
     assert "root_attach" not in names(ops)
+
+
+def test_a_cgroup_namespace_is_joined_from_within_the_cgroup() -> None:
+    process = config().process
+    assert process is not None
+    both = namespaces.FLAGS["pid"] | namespaces.FLAGS["cgroup"]
+    ops = build_exec(process, V2, Wishes(cgroup_dir="/sys/fs/cgroup/box"), pidfd=9, join=both, mapped=False)
+    joins = [(i, op.fields["nstype"]) for i, op in enumerate(ops) if op.name == "setns"]
+    clone = names(ops).index("clone")
+    assert [(index < clone, kind) for index, kind in joins] == [
+        (True, namespaces.FLAGS["pid"]),
+        (False, namespaces.FLAGS["cgroup"]),
+    ]
+    by_path = plan(V2, Wishes(cgroup_dir="/x"), linux__namespaces=[{"type": "cgroup", "path": "/proc/1/ns/cgroup"}])
+    assert before(by_path, "clone", "setns")
+    # Written to cgroup.procs before, it is in its cgroup already, and joins everything at once.
+    ops = build_exec(process, V2, Wishes(join_files=("/x",)), pidfd=9, join=both, mapped=True)
+    assert only(ops, "setns").fields["nstype"] == both
 
 
 @pytest.mark.parametrize(

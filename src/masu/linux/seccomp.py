@@ -59,17 +59,19 @@ class Filter:
     __hash__ = None  # type: ignore[assignment]
 
 
-def compile(profile: LinuxSeccomp, *, cache_dir: str | None, where: str = "linux.seccomp") -> Filter:
+def compile(
+    profile: LinuxSeccomp, *, cache_dir: str | None, where: str = "linux.seccomp", strict: bool = False
+) -> Filter:
     """The filter for a profile: from the cache, or made by libseccomp and put there.
 
     `cache_dir` is made (0700) when missing; one that others could write to is not used. A cache that cannot be written
-    is no error. `cache_dir` None means no cache.
+    is no error. `cache_dir` None means no cache. `strict`: a system call that libseccomp does not know is an error.
 
     Raises InvalidArgument (unknown word, rules that contradict each other; with the place in the config),
     FailedPrecondition (no libseccomp, or too old), ResourceExhausted (more than 4096 instructions).
     """
-    if cache_dir is None:
-        return _build(profile, where)
+    if cache_dir is None or strict:
+        return _build(profile, where, strict)
     name = cache_key(profile)
     directory = _open_cache(cache_dir)
     if directory < 0:
@@ -84,10 +86,10 @@ def compile(profile: LinuxSeccomp, *, cache_dir: str | None, where: str = "linux
         os.close(directory)
 
 
-def _build(profile: LinuxSeccomp, where: str) -> Filter:
+def _build(profile: LinuxSeccomp, where: str, strict: bool = False) -> Filter:
     from masu.linux.seccomp_build import build  # only on a miss
 
-    return build(profile, where=where)
+    return build(profile, where=where, strict=strict)
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------

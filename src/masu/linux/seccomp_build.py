@@ -68,7 +68,7 @@ ATTRIBUTE_OPTIMIZE = 8
 ATTRIBUTE_NO_NEW_PRIVS = 3
 
 
-def build(profile: LinuxSeccomp, *, where: str = "linux.seccomp") -> Filter:
+def build(profile: LinuxSeccomp, *, where: str = "linux.seccomp", strict: bool = False) -> Filter:
     """Compile a profile without looking into the cache; see seccomp.compile."""
     library = Library()
     warnings: list[str] = []
@@ -110,6 +110,10 @@ def build(profile: LinuxSeccomp, *, where: str = "linux.seccomp") -> Filter:
                 continue  # says nothing new, and the library would refuse it
             for name in rule.names:
                 number = library.number(name)
+                if number == library.UNKNOWN and strict:
+                    raise InvalidArgument(
+                        "system call", name, where=f"{place}.names", detail=f"{library.name} does not know it"
+                    )
                 if number == library.UNKNOWN:
                     if name not in unknown:
                         unknown.append(name)

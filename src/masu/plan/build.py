@@ -9,7 +9,7 @@ Rules that were found by trying are told beside the line that follows them.
 
 from __future__ import annotations
 
-from os import O_CLOEXEC, O_DIRECTORY, O_PATH, O_RDONLY
+from os import O_APPEND, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_PATH, O_RDONLY, O_WRONLY
 
 from masu.errors import InvalidArgument
 from masu.linux import namespaces
@@ -69,8 +69,13 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if spaces.new_mount:
         _add_root(draft, config, rootfs, host, wishes, spaces, around)
     else:
-        # Only hooks and the process itself: the root is that of the joined mount namespace.
-        _add_hooks_before_pivot(draft, config, around)
+        # Nothing is mounted where it would outlast the container. In a joined namespace that does not have root.path,
+        # as that of another container, the root is the namespace's own.
+        if config.mounts:
+            around.warnings.append("mounts: not made, for the mount namespace is not the container's own")
+        _add_hooks_before_pivot(draft, config, wishes, around)
+        joined = any(kind == "mount" for kind, _, _ in spaces.joined)
+        draft.inside.append(Op("enter_root", "root.path", path=rootfs.path, optional=int(joined)))
         process.add_console(draft, config.process, wishes, around)
     _add_names_and_sysctls(draft, config)
     if spaces.new_mount:
@@ -80,7 +85,7 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if config.hooks is not None:
         env = execute.fields["env"]
         assert isinstance(env, tuple)
-        draft.inside += _hooks(config.hooks.start_container, "hooks.startContainer", env)
+        _add_hooks(draft, config.hooks.start_container, "hooks.startContainer", wishes, env)
     if wishes.init:
         draft.inside.append(Op("init"))
     draft.inside.append(execute)
@@ -119,16 +124,15 @@ def build_exec(
     process.add_outside(draft, spec, host, around)
     process.add_exec_affinity(draft, spec, where)
     _add_cgroup_join(draft, wishes)
-    if join:
-        slot = draft.slot()
-        draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
-        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
-        draft.enter.append(Op("setns", slot=slot, nstype=join))
-        if mapped:
-            draft.cross.append(_become("", config))
     cgroup = _cgroup_slot(draft, wishes)
-    draft.cross.append(Op("clone", flags=0, cgroup=cgroup))
+    late = join & _NEWCGROUP if cgroup != NONE else 0
+    slot = _join_container(draft, pidfd, join, late=late, mapped=mapped, config=config)
+    draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
+    if late:
+        # From within it nobody can be cloned into what it shows where cgroup2 is mounted with nsdelegate: ENOENT, for
+        # the cloner is outside of it (cgroups(7), "Delegation containment"). systemd mounts it so.
+        draft.inside.append(Op("setns", slot=slot, nstype=late))
     process.add_affinity(draft, spec, where, one_more=True)
     if wishes.keyring:
         draft.inside.append(Op("keyring", name=wishes.keyring))
@@ -139,6 +143,45 @@ def build_exec(
     _, execute = process.add_program(draft, spec, wishes, around)
     draft.inside.append(execute)
     return draft.ops()
+
+
+def build_mounts(config: Config, host: Host, wishes: Wishes, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that adds `config.mounts` to a running container, which the other arguments tell of as in
+    `build_exec`. Raises InvalidArgument or Unimplemented with the JSON path."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    mounts.add_mounts(draft, config, "/", host, wishes, mapped=mapped, user_slot=NONE)
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that takes the destinations of `config.mounts` away again, the last one first."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    for index in reversed(range(len(config.mounts))):
+        target = mounts.clean(config.mounts[index].destination)
+        draft.inside.append(Op("umount", f"mounts[{index}].destination", target=target))
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def _join_container(
+    draft: Draft, pidfd: int, join: int, *, late: int = 0, mapped: bool, config: Config | None = None
+) -> int:
+    """Into the namespaces `join` but for `late` ones; returns the pidfd's slot."""
+    if not join:
+        return NONE
+    slot = draft.slot()
+    draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
+    if join & ~late:
+        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
+        draft.enter.append(Op("setns", slot=slot, nstype=join & ~late))
+    if mapped:
+        draft.enter.append(_become("", config))
+    return slot
 
 
 class Spaces:
@@ -170,7 +213,8 @@ class Spaces:
         # With power over the host we join before the user namespace, for the host's namespaces are not the new user
         # namespace's to join; without it only the user namespace gives the right to join the rest
         # (setns(2), user_namespaces(7)).
-        others = [item for item in self.joined if item[0] != "user"]
+        late = [item for item in self.joined if item[0] == "cgroup" and cgroup != NONE]
+        others = [item for item in self.joined if item[0] != "user" and item not in late]
         # /proc/self/timens_offsets belongs to the host's root, so it too is written before the mapping if it can.
         if self.host.rules_mounts:
             self._add_time(draft)
@@ -193,6 +237,9 @@ class Spaces:
         if late_cgroup:
             # clone3 takes the caller's cgroup as the root of the new namespace, not the one it clones into.
             draft.inside.append(Op("unshare", "linux.namespaces", flags=_NEWCGROUP))
+        for kind, _, where in late:
+            # The same with nsdelegate: see `build_exec`.
+            draft.inside.append(Op("setns", where, slot=slots[kind], nstype=namespaces.FLAGS[kind]))
         if self.made & _NEWNET:
             draft.inside.append(Op("loopback", "linux.namespaces"))
 
@@ -271,13 +318,13 @@ def _add_root(
         draft, config, rootfs.path, host, wishes, mapped=spaces.mapped, user_slot=spaces.slots.get("user", NONE)
     )
     mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
-    _add_hooks_before_pivot(draft, config, around)
+    _add_hooks_before_pivot(draft, config, wishes, around)
     draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))
     process.add_console(draft, config.process, wishes, around)
     mounts.add_finish(draft, config)
 
 
-def _add_hooks_before_pivot(draft: Draft, config: Config, around: process.ProcessPlan) -> None:
+def _add_hooks_before_pivot(draft: Draft, config: Config, wishes: Wishes, around: process.ProcessPlan) -> None:
     """createRuntime (and prestart) hooks are the host's to run, in its own namespaces; createContainer hooks run
     here, in the container's, with paths of the host (config.md, "POSIX-platform Hooks")."""
     hooks = config.hooks
@@ -286,7 +333,7 @@ def _add_hooks_before_pivot(draft: Draft, config: Config, around: process.Proces
     if around.dumpable:
         draft.inside.append(Op("dumpable"))
     draft.inside.append(Op("sync", "hooks", name=SYNC_RUNTIME_HOOKS))
-    draft.inside += _hooks(hooks.create_container, "hooks.createContainer")
+    _add_hooks(draft, hooks.create_container, "hooks.createContainer", wishes)
 
 
 def _has_early_hooks(config: Config) -> bool:
@@ -295,19 +342,32 @@ def _has_early_hooks(config: Config) -> bool:
     return hooks is not None and bool(hooks.prestart or hooks.create_runtime or hooks.create_container)
 
 
-def _hooks(hooks: tuple[Hook, ...], where: str, env: tuple[str, ...] = ()) -> list[Op]:
+def _add_hooks(
+    draft: Draft, hooks: tuple[Hook, ...], where: str, wishes: Wishes, env: tuple[str, ...] = ()
+) -> None:
     """`env` is what hooks without an environment get: that of the program, for those which run where it will."""
-    return [
-        Op(
-            "hook",
-            f"{where}[{index}]",
-            path=hook.path,
-            args=hook.args or (hook.path,),
-            env=hook.env or env,
-            timeout_ms=(hook.timeout or 0) * 1000,
+    if not hooks:
+        return
+    streams = [NONE, NONE]
+    for index, path in enumerate((wishes.hooks_stdout, wishes.hooks_stderr)):
+        if path:
+            streams[index] = draft.slot()
+            draft.prepare.append(
+                Op("open", where, slot=streams[index], path=path, flags=O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC)
+            )
+    for index, hook in enumerate(hooks):
+        draft.inside.append(
+            Op(
+                "hook",
+                f"{where}[{index}]",
+                path=hook.path,
+                args=hook.args or (hook.path,),
+                env=hook.env or env,
+                timeout_ms=(hook.timeout or 0) * 1000,
+                stdout_slot=streams[0],
+                stderr_slot=streams[1],
+            )
         )
-        for index, hook in enumerate(hooks)
-    ]
 
 
 def _add_names_and_sysctls(draft: Draft, config: Config) -> None:

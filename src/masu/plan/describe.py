@@ -267,6 +267,8 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "init": lambda f: "fork(); stay as PID 1, pass signals on, reap",
     "exec": lambda f: f"execve({_quote(f['args'][0])}, {_array(f['args'])}, {len(f['env'])} variables)",
     "loopback": lambda f: 'ioctl(SIOCSIFFLAGS, "lo", IFF_UP)',
+    "umount": lambda f: f"umount2({_quote(f['target'])}, MNT_DETACH|UMOUNT_NOFOLLOW)",
+    "enter_root": lambda f: f"chroot({_quote(f['path'])})" + (" where it is there" if f["optional"] else ""),
     "stdio_owner": lambda f: f"fchown(0, 1, 2; {f['uid']}:{f['gid']})",
     "dumpable": lambda f: "prctl(PR_SET_DUMPABLE, 1): for whoever starts us without root",
 }

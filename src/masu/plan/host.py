@@ -18,7 +18,8 @@ class Host:
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
     process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
-    namespace has every id, as the first one has and a guest's or a nested one may.
+    namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
+    is not to be expected, which is what runc's `--rootless auto` means.
     """
 
     __slots__ = (
@@ -26,10 +27,10 @@ class Host:
         "capabilities",
         "cgroup_mode",
         "cgroup_mounts",
-        "fully_mapped",
         "in_initial_userns",
         "last_cap",
         "rlimits",
+        "rootless",
         "uid",
     )
 
@@ -51,7 +52,7 @@ class Host:
         self.bounding = bounding
         self.last_cap = last_cap
         self.in_initial_userns = in_initial_userns
-        self.fully_mapped = fully_mapped
+        self.rootless = uid != 0 or not fully_mapped
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
@@ -60,11 +61,6 @@ class Host:
     def rules_mounts(self) -> bool:
         """Whether mounts can be cloned and namespaces joined here, without a user namespace of one's own."""
         return bool(self.capabilities >> _CAP_SYS_ADMIN & 1)
-
-    @property
-    def rootless(self) -> bool:
-        """Whether permission for cgroups is not to be expected: what runc's `--rootless auto` means."""
-        return self.uid != 0 or not self.fully_mapped
 
 
 class Rootfs:
@@ -99,7 +95,9 @@ class Wishes:
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
-    socket for the pty's master; `monitor` the operation that makes masu-launch stay.
+    socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
+    supplementary groups as they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's
+    own hooks append to.
     """
 
     __slots__ = (
@@ -109,8 +107,11 @@ class Wishes:
         "error_file",
         "fifo",
         "home",
+        "hooks_stderr",
+        "hooks_stdout",
         "init",
         "join_files",
+        "keep_groups",
         "keyring",
         "monitor",
         "no_pivot",
@@ -134,6 +135,9 @@ class Wishes:
         keyring: str = "",
         init: bool = False,
         monitor: Op | None = None,
+        keep_groups: bool = False,
+        hooks_stdout: str = "",
+        hooks_stderr: str = "",
     ) -> None:
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
@@ -148,3 +152,6 @@ class Wishes:
         self.keyring = keyring
         self.init = init
         self.monitor = monitor
+        self.keep_groups = keep_groups
+        self.hooks_stdout = hooks_stdout
+        self.hooks_stderr = hooks_stderr

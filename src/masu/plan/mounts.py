@@ -60,6 +60,7 @@ _DEV_SYMLINKS = (
     ("/proc/self/fd/2", "/dev/stderr"),
     ("pts/ptmx", "/dev/ptmx"),
 )
+_UNIFIED = "/sys/fs/cgroup"  # where cgroup2 is on a machine that has it alone
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
@@ -408,16 +409,11 @@ def _add_cgroup(
                     flags=TARGET_MUST_BE_DIRECTORY,
                 )
             )
-        elif path := wishes.cgroup_paths.get(""):
-            _bind_cgroup(draft, path, target, options.attr_set, where)
         else:
-            # Nothing of the hierarchy is the container's; under a /sys of the host all of it would be there to be
-            # written to, as far as its user may (CVE-2023-25809).
-            attr = options.attr_set | m.MOUNT_ATTR_RDONLY
-            draft.inside.append(
-                Op("mount", where, fstype="tmpfs", source="tmpfs", options=("mode=755",), attr=attr, target=target,
-                   flags=0)
-            )  # fmt: skip
+            # All of it, as under runc and crun: /proc/self/cgroup names the container's own by its path from the top.
+            # Read-only where nothing of it is the container's: its user may have some delegated (CVE-2023-25809).
+            attr = options.attr_set | (0 if wishes.cgroup_paths else m.MOUNT_ATTR_RDONLY)
+            _bind_cgroup(draft, _UNIFIED, target, attr, where)
         return
     # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
     attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY

@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "idmap_userns": (6, "H", "slot:u uid_map:s gid_map:s"),
     # mount_setattr on a detached mount in `slot`; `userns` is the slot of an idmap_userns, or NONE.
     "mount_attr": (7, "B", "slot:u set:u clear:u propagation:u recursive:u userns:u"),
-    "setns": (8, "H", "slot:u nstype:u"),
+    "setns": (8, "B", "slot:u nstype:u"),
     "unshare": (9, "B", "flags:u"),
     # Tells the host and waits for its answer, whose payload is the next hooks' stdin.
     "sync": (10, "B", "name:s"),
@@ -99,7 +99,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # Finds args[0] as execvp would, so that a missing program is told before the container counts as made.
     "find_program": (50, "C", "program:s path:s"),
     "close_fds": (51, "C", "keep:u"),
-    "hook": (52, "B", "path:s args:l env:l timeout_ms:u"),
+    # The slots are files to append to; with NONE the end of what is said goes into the error.
+    "hook": (52, "B", "path:s args:l env:l timeout_ms:u stdout_slot:u stderr_slot:u"),
     # Tells the host that all is prepared and waits for its answer.
     "ready": (53, "C", ""),
     # Blocks until a byte arrives in the FIFO in `slot` (opened O_RDWR by an earlier `open`); a later failure
@@ -111,8 +112,13 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "loopback": (57, "C", ""),
     # fchown of stdin, stdout, stderr to the container's user, except what is a device or /dev/null.
     "stdio_owner": (58, "C", "uid:u gid:u"),
+    # What is mounted on `target` goes, with all that lies below it, as soon as nobody uses it (MNT_DETACH).
+    "umount": (59, "C", "target:s"),
+    # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
+    # With `optional` one that is not there leaves "/" the root.
+    "enter_root": (60, "C", "path:s optional:u"),
     # PR_SET_DUMPABLE: whoever has started us without root, and his hooks, may look at /proc/PID/ns from now on.
-    "dumpable": (59, "C", ""),
+    "dumpable": (61, "C", ""),
 }
 
 MONITOR_TERMINAL = 1

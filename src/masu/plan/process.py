@@ -10,7 +10,7 @@ from masu.errors import InvalidArgument, closest
 from masu.linux import capabilities, rlimits
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Wishes
-from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, KEEP_GROUPS_IF_DENIED, NONE, Op
+from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, KEEP_GROUPS, KEEP_GROUPS_IF_DENIED, NONE, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     # do with old system calls: filters written before close_range(2) or openat2(2) answer those with ENOSYS.
     if wishes.seccomp is not None and not process.no_new_privileges:
         inside.append(_seccomp(wishes))
-    _add_user(draft, process, host, around)
+    _add_user(draft, process, host, wishes, around)
     if wishes.seccomp is not None and process.no_new_privileges:
         inside.append(_seccomp(wishes))
 
 
-def _add_user(draft: Draft, process: Process, host: Host, around: ProcessPlan) -> None:
+def _add_user(draft: Draft, process: Process, host: Host, wishes: Wishes, around: ProcessPlan) -> None:
     where, inside, user = around.where, draft.inside, process.user
     bounding, effective, permitted, inheritable, ambient = _capability_sets(process, host, around)
     inside.append(Op("bounding", where + ".capabilities.bounding", capabilities=bounding))
@@ -148,7 +148,7 @@ def _add_user(draft: Draft, process: Process, host: Host, around: ProcessPlan) -
     inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
     inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     groups = pack(f"<{len(user.additional_gids)}I", *user.additional_gids)
-    keep = KEEP_GROUPS_IF_DENIED if around.keep_groups and not groups else 0
+    keep = KEEP_GROUPS if wishes.keep_groups else KEEP_GROUPS_IF_DENIED if around.keep_groups and not groups else 0
     inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=keep))
     inside.append(
         Op(

@@ -78,6 +78,7 @@ def parse_config(text: bytes, warnings: list[str], *, to_run: bool = True) -> Co
         raise InvalidArgument("config.json", detail="an object is wanted")
     config = spec.parse_config(data, warnings)
     spec.require_linux(config)
+    spec.extras_of(config)  # wrong ones are told before anything has been made
     if to_run and os.geteuid() != 0:
         spec.check_rootless(config)
     return config

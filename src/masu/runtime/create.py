@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.plan.ops import Op
+    from masu.runtime.scope import Scope
+    from masu.spec.extras import Extras
     from masu.spec.runtime import Config, LinuxSeccomp
 
 
@@ -43,11 +45,12 @@ class Options:
     replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
     find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
     inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
+    `systemd`: the cgroup is a unit of systemd.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
+        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio", "systemd",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,7 @@ class Options:
         rootless: bool | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
+        systemd: bool = False,
     ) -> None:
         self.console_fd = console_fd
         self.gate = gate
@@ -84,6 +88,7 @@ class Options:
         self.rootless = rootless
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
+        self.systemd = systemd
 
 
 class Created:
@@ -101,7 +106,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
     config = bundle.config
     warnings = bundle.warnings
-    _check_sysctls(config)
+    check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
     container = Container.make(
         root,
@@ -116,19 +121,23 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             creator=(os.getpid(), procfs.start_time(os.getpid())),
         ),
     )
-    undo = _Undo()
+    undo = Undo()
     undo.add(container.remove_directory)
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            rootless = host.rootless if options.rootless is None else options.rootless
-            cgroup = _make_cgroup(container, config, rootless, undo, warnings)
+            if options.rootless is not None:
+                host.rootless = options.rootless
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            if scope is not None and scope.unit.user:
+                # It is brought there: see `_Birth.sync`.
+                wishes.join_files, wishes.cgroup_dir = (), ""
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, options, warnings)
+            answers = _Birth(container, config, options, warnings, scope)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -141,7 +150,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     return Created(container, launched, warnings)
 
 
-def _check_sysctls(config: Config) -> None:
+def check_sysctls(config: Config) -> None:
     """A namespace joined by its path may be the host's own; the check of the config alone cannot know (CVE-2022-0532).
     Raises InvalidArgument."""
     spaces = config.linux.namespaces
@@ -151,7 +160,7 @@ def _check_sysctls(config: Config) -> None:
             spec.check_sysctl(key, own)
 
 
-class _Undo:
+class Undo:
     """How to undo what was done, last first."""
 
     def __init__(self) -> None:
@@ -172,10 +181,14 @@ class _Undo:
 class _Birth(Answers):
     """The host's part while the container is born."""
 
-    def __init__(self, container: Container, config: Config, options: Options, warnings: list[str]) -> None:
+    def __init__(
+        self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
+    ) -> None:
         self.container = container
         self.config = config
         self.options = options
+        self.scope = scope
+        self.to_be_brought = scope is not None and scope.unit.user
         self.warnings = warnings
         self.listener_fd = -1
 
@@ -185,6 +198,7 @@ class _Birth(Answers):
             from masu.linux import idmap  # these are imported by whose configuration asks for them
 
             linux = config.linux
+            self._bring(pid)
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
         if name == plan_build.SYNC_NETWORK:
@@ -196,29 +210,37 @@ class _Birth(Answers):
             return self._run_hooks(pid)
         return super().sync(name, pid)
 
+    def _bring(self, pid: int) -> None:
+        """Into a rootless container's scope: the stage where it waits for its id maps, whose child is then born there;
+        or the first process itself, where there are none to write."""
+        if self.scope is not None and self.to_be_brought:
+            self.scope.bring(pid)
+            self.to_be_brought = False
+
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
         if self.config.hooks is not None:
             from masu.runtime import hooks
 
             # prestart first: it is the older of the two names for the same moment (config.md, "Prestart").
-            hooks.run_all(self.config.hooks.prestart, "prestart", state)
-            hooks.run_all(self.config.hooks.create_runtime, "createRuntime", state)
+            hooks.run_all(self.config, "prestart", state)
+            hooks.run_all(self.config, "createRuntime", state)
         # The payload is what the container's own hooks find on stdin.
         return jsontext.dumps(state).encode()
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
-        self._limit_processes()
+        self._bring(pid)
+        limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
-        if options.pidfd_socket:
+        if pidfd_socket := options.pidfd_socket or spec.extras_of(self.config).pidfd_receiver:
             from masu.runtime import handover
 
-            handover.send_pidfd(options.pidfd_socket, pidfd)
+            handover.send_pidfd(pidfd_socket, pidfd)
         if self.listener_fd >= 0:
             from masu.runtime import handover
 
@@ -229,13 +251,6 @@ class _Birth(Answers):
         if options.on_ready is not None:
             options.on_ready(container)
         return b""
-
-    def _limit_processes(self) -> None:
-        resources = self.config.linux.resources
-        if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
-            # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
-            only = type(resources)(pids=resources.pids)
-            self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
@@ -252,29 +267,76 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
 
 
-def _make_cgroup(container: Container, config: Config, rootless: bool, undo: _Undo, warnings: list[str]) -> Cgroup:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    predicted = cgroups.predict(config.linux.cgroups_path, container.id, rootless=rootless)
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
+def make_cgroup(
+    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
+) -> tuple[Cgroup, Scope | None]:
+    """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
+    rootless = host.rootless
+    resources = config.linux.resources
+    path, scope, keeper = config.linux.cgroups_path, None, 0
+    if systemd:
+        scope, path = _start_scope(container, config, undo, rootless=rootless)
+        keeper = scope.keeper
+        resources = scope.rounded(resources)
+    else:
+        _foretell(container, cgroups.predict(path, container.id, rootless=rootless))
     cgroup = Cgroup.create(
-        config.linux.cgroups_path,
+        path,
         container.id,
         where="linux.cgroupsPath",
-        resources=config.linux.resources,
+        resources=resources,
         rootless=rootless,
+        keeper=keeper,
     )
     undo.add(cgroup.delete)
     undo.add(cgroup.kill)
     container.facts.cgroup_paths = cgroup.paths()
     container.save()
-    resources = config.linux.resources
     if resources is not None:
-        # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
+        # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
-    return cgroup
+    return cgroup, scope
+
+
+def _foretell(container: Container, predicted: dict[str, str]) -> None:
+    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
+    # there already, for it may be somebody else's.
+    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+    container.save()
+
+
+def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: bool) -> tuple[Scope, str]:
+    """The unit, made by systemd, and its cgroup as a path from the top."""
+    from masu.runtime import scope as scopes  # by who asks for systemd
+
+    layout = cgroups.detect()
+    unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
+    if not rootless:
+        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
+    scope = scopes.Scope(unit)
+    undo.add(scope.close)
+    scope.start(config, container.id, layout)
+    undo.add(scope.abandon)
+    # Only now it is surely ours; had we been killed before this, it would have gone by itself.
+    container.facts.unit = unit.name, "user" if unit.user else "system"
+    container.save()
+    return scope, scope.place(layout)
+
+
+def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
+    scope is done with then."""
+    if scope is not None:
+        scope.release()
+    resources = config.linux.resources
+    if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
+        only = type(resources)(pids=resources.pids)
+        if scope is not None:
+            scope.set(container.cgroup, only)
+        container.cgroup.apply(only, devices=False, warnings=warnings)
+    if scope is not None:
+        scope.close()
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:
@@ -295,17 +357,22 @@ def _wishes(
     warnings: list[str],
 ) -> Wishes:
     assert config.process is not None
+    extras = spec.extras_of(config)
     fifo = error_file = ""
     if options.gate:
         fifo, error_file = container.fifo, container.error_file
         os.mkfifo(fifo, 0o600)
         os.close(os.open(error_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    for path in filter(None, (extras.hooks_stdout, extras.hooks_stderr)):
+        from masu.runtime import hooks
+
+        os.close(hooks.open_output(path, "annotations"))
     joins, cgroup_dir = ways_in(cgroup, mapped=plan_build.Spaces(config, host).mapped)
     return Wishes(
         cgroup_paths=cgroup.paths(),
         join_files=joins,
         cgroup_dir=cgroup_dir,
-        seccomp=compile_seccomp(config.linux.seccomp, options.seccomp_cache, warnings),
+        seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,
         error_file=error_file,
@@ -315,6 +382,9 @@ def _wishes(
         keyring="" if options.no_new_keyring else "_ses." + container.id,
         init=options.init,
         monitor=monitor,
+        keep_groups=extras.keep_groups,
+        hooks_stdout=extras.hooks_stdout,
+        hooks_stderr=extras.hooks_stderr,
     )
 
 
@@ -325,13 +395,17 @@ def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
     return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
 
 
-def compile_seccomp(section: LinuxSeccomp | None, cache: str, warnings: list[str]) -> Seccomp | None:
+def compile_seccomp(
+    section: LinuxSeccomp | None, extras: Extras, cache: str, warnings: list[str]
+) -> Seccomp | None:
     """The filter of linux.seccomp, from the cache when it was compiled before."""
+    if extras.seccomp_bpf is not None:
+        return Seccomp(extras.seccomp_bpf)
     if section is None:
         return None
     from masu.linux import seccomp
 
-    compiled = seccomp.compile(section, cache_dir=cache or None)
+    compiled = seccomp.compile(section, cache_dir=cache or None, strict=extras.seccomp_strict)
     warnings += compiled.warnings
     return Seccomp(compiled.program, compiled.flags, notify=compiled.notify)
 

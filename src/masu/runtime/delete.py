@@ -11,13 +11,13 @@ from masu.runtime.container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from masu.spec.runtime import Hook
+    from masu.spec.runtime import Config
 
 _KILL_DEADLINE_S = 10.0
 
 
 def delete(container: Container, *, force: bool = False) -> list[str]:
-    """Removes a stopped or created container, with `force` any; returns warnings of poststop hooks.
+    """Removes a stopped or created container, with `force` any; returns warnings, those of poststop hooks among them.
 
     Raises FailedPrecondition for one that runs; KernelError when a process does not die or a cgroup stays busy.
     """
@@ -27,19 +27,16 @@ def delete(container: Container, *, force: bool = False) -> list[str]:
             lifecycle.require("delete", status, container.id)
         if status != lifecycle.STOPPED:
             _end(container)
-        poststop = _poststop_hooks(container)
-        if container.facts.cgroup_paths:
-            cgroup = container.cgroup
-            # Processes that outlived the first one: without a PID namespace of their own nobody killed them.
-            cgroup.kill()
-            cgroup.delete()
+        config = _config_with_hooks(container)
+        # Also processes that outlived the first one: without a PID namespace of their own nobody killed them.
+        warnings = container.remove_cgroup()
         state = container.state(lifecycle.STOPPED)
         container.remove_directory()
-    if not poststop:
-        return []
+    if config is None:
+        return warnings
     from masu.runtime import hooks  # by whose configuration has some
 
-    return hooks.run_all_warning(poststop, "poststop", state)
+    return warnings + hooks.run_all_warning(config, "poststop", state)
 
 
 def _end(container: Container) -> None:
@@ -63,10 +60,11 @@ def _end(container: Container) -> None:
         os.close(fd)
 
 
-def _poststop_hooks(container: Container) -> tuple[Hook, ...]:
+def _config_with_hooks(container: Container) -> Config | None:
+    """The configuration when it has poststop hooks."""
     try:
         config = container.config()
     except (MasuError, OSError):
         # A torn configuration must not keep the rest from being removed.
-        return ()
-    return config.hooks.poststop if config.hooks is not None else ()
+        return None
+    return config if config.hooks is not None and config.hooks.poststop else None

@@ -13,6 +13,7 @@ from masu.runtime import handover, lifecycle
 from masu.runtime.container import Container
 from masu.runtime.create import compile_seccomp, home_of, ways_in, write_pid_file
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
+from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,20 +78,24 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         raise _stopped(container)
     try:
         config = container.config()
+        extras = spec.extras_of(config)
         join = namespaces.differing(container.facts.pid)
         whole = container.cgroup
         cgroup = whole.sub(options.cgroups) if options.cgroups else whole.for_exec(container.facts.pid)
         mapped = bool(join & namespaces.FLAGS["user"])
         joins, cgroup_dir = ways_in(cgroup, mapped=mapped)
+        if container.facts.unit[1] == "user":
+            joins, cgroup_dir = (), ""  # systemd brings it there: see `_Birth.ready`
         wishes = Wishes(
             join_files=joins,
             cgroup_dir=cgroup_dir,
-            seccomp=compile_seccomp(config.linux.seccomp, options.seccomp_cache, warnings),
+            seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
             home=home_of(f"/proc/{container.facts.pid}/root", process.user.uid),
             console_fd=options.console_fd,
             preserve_fds=options.preserve_fds,
             keyring="" if options.no_new_keyring else "_ses." + container.id,
             monitor=options.monitor,
+            keep_groups=extras.keep_groups,
         )
         ops = plan_build.build_exec(
             process,
@@ -138,6 +143,10 @@ class _Birth(Answers):
         self.warnings = warnings
 
     def ready(self, pid: int, pidfd: int) -> bytes:
+        if self.container.facts.unit[1] == "user":
+            from masu.runtime import scope  # by whose containers are systemd's
+
+            scope.bring(self.container, pid)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:

@@ -155,10 +155,11 @@ def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
     what = f'exec: "{program}"' if program.isprintable() else f"exec: {program!r}"
     if errno == e.ENOENT:
         if "/" in program:
+            more = f": {detail}" if detail not in ("", program) else ""
             return ProgramError(
                 what,
                 errno=errno,
-                detail=f"stat {program}: no such file or directory" + (f": {detail}" if detail else ""),
+                detail=f"stat {program}: no such file or directory{more}",
                 where=op.where,
                 hint="the path is looked up inside the container",
             )

@@ -6,7 +6,7 @@ Each list is taken from the table that the code itself works by, so that it cann
 from __future__ import annotations
 
 from masu.linux import capabilities, mount, seccomp_support
-from masu.spec import linux, seccomp
+from masu.spec import extras, linux, seccomp
 from masu.spec.hooks import Hooks
 
 OCI_VERSION_MIN = "1.0.0"
@@ -24,7 +24,7 @@ def features() -> dict[str, object]:
         "linux": {
             "namespaces": sorted(linux.NAMESPACES),
             "capabilities": list(capabilities.NUMBERS),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": _seccomp(support),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -37,7 +37,8 @@ def features() -> dict[str, object]:
             "netDevices": {"enabled": True},
         },
         "annotations": {"io.github.seccomp.libseccomp.version": support.version} if support else {},
-        "potentiallyUnsafeConfigAnnotations": [],
+        # Prefixes end with a point (features.md).
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", extras.PREFIX],
     }
 
 

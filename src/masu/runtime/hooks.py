@@ -11,41 +11,63 @@ from masu.errors import KernelError, MasuError
 from masu.linux import pidfd, spawn
 from masu.runtime.failure import hook_error, signal_words
 from masu.spec import jsontext
+from masu.spec import runtime as spec
+from masu.spec.hooks import Hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from masu.spec.runtime import Hook
+    from masu.spec.extras import Extras
+    from masu.spec.hooks import Hook
+    from masu.spec.runtime import Config
 
 _MAX_OUTPUT = 4096
 
 
-def run_all(hooks: tuple[Hook, ...], kind: str, state: dict[str, object]) -> None:
-    """Runs them in order; the first that fails ends it. Raises Unavailable with the hook's own words."""
-    for index, hook in enumerate(hooks):
-        _run(hook, kind, index, state)
+def run_all(config: Config, kind: str, state: dict[str, object]) -> None:
+    """Runs the hooks of a kind ("createRuntime") in order; the first that fails ends it. Raises Unavailable with the
+    hook's own words."""
+    for index, hook in enumerate(_hooks(config, kind)):
+        _run(hook, kind, index, state, spec.extras_of(config))
 
 
-def run_all_warning(hooks: tuple[Hook, ...], kind: str, state: dict[str, object]) -> list[str]:
+def run_all_warning(config: Config, kind: str, state: dict[str, object]) -> list[str]:
     """Runs them all, whatever happens; the failures as warnings (poststop: runtime.md, "Lifecycle")."""
     warnings = []
-    for index, hook in enumerate(hooks):
+    for index, hook in enumerate(_hooks(config, kind)):
         try:
-            _run(hook, kind, index, state)
+            _run(hook, kind, index, state, spec.extras_of(config))
         except MasuError as error:
             warnings.append(str(error))
     return warnings
 
 
-def _run(hook: Hook, kind: str, index: int, state: dict[str, object]) -> None:
+def _hooks(config: Config, kind: str) -> tuple[Hook, ...]:
+    found: tuple[Hook, ...] = getattr(config.hooks, Hooks.FIELDS[kind][0], ())
+    return found
+
+
+def open_output(path: str, where: str) -> int:
+    """A file that hooks append to, made when missing. Raises KernelError."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    except OSError as error:
+        raise KernelError("open", path, error.errno or 0, where=where) from error
+
+
+def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Extras) -> None:
     env = dict(item.partition("=")[::2] for item in hook.env)
     # State goes in through a memfd: a hook that does not read it cannot block us, as a full pipe could.
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     output = os.memfd_create("output", os.MFD_CLOEXEC)
+    streams = [output, output]
     try:
+        for number, path in enumerate((extras.hooks_stdout, extras.hooks_stderr)):
+            if path:
+                streams[number] = open_output(path, f"hooks.{kind}[{index}]")
         os.write(stdin, jsontext.dumps(state).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         try:
-            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=(stdin, output, output))
+            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=(stdin, streams[0], streams[1]))
         except KernelError as error:
             raise hook_error(kind, index, hook.path, error.errno) from error
         status = _wait(pid, hook.timeout)
@@ -57,8 +79,8 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object]) -> None:
             said = os.pread(output, _MAX_OUTPUT, 0).decode("utf-8", "replace").strip()
             raise hook_error(kind, index, hook.path, detail=f"{end}, output: {said!r}" if said else end)
     finally:
-        os.close(stdin)
-        os.close(output)
+        for fd in {stdin, output, *streams}:
+            os.close(fd)
 
 
 def _wait(pid: int, timeout_s: int | None) -> int | None:

@@ -9,6 +9,7 @@ from masu.plan.ops import Op
 from masu.runtime import facts
 from masu.runtime.bundle import Bundle
 from masu.runtime.create import compile_seccomp, ways_in
+from masu.spec import runtime as spec
 
 
 def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
@@ -18,20 +19,24 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
     process = config.process
     limits = tuple(item.type for item in process.rlimits) if process is not None else ()
     host = facts.gather(limits)
-    paths = cgroups.predict(config.linux.cgroups_path, id, rootless=host.rootless)
-    predicted = cgroups.Cgroup(paths)
     mapped = build.Spaces(config, host).mapped
     if host.uid != 0 and not mapped:
-        host.uid = 0
+        host.uid, host.rootless = 0, False
         host.capabilities = host.bounding = (1 << (host.last_cap + 1)) - 1
+    paths = cgroups.predict(config.linux.cgroups_path, id, rootless=host.rootless)
+    predicted = cgroups.Cgroup(paths)
+    extras = spec.extras_of(config)
     joins, cgroup_dir = ways_in(predicted, mapped=mapped)
     wishes = Wishes(
         cgroup_paths=paths,
         join_files=joins,
         cgroup_dir=cgroup_dir,
-        seccomp=compile_seccomp(config.linux.seccomp, "", bundle.warnings),
+        seccomp=compile_seccomp(config.linux.seccomp, extras, "", bundle.warnings),
         fifo="exec.fifo",
         error_file="start.err",
         keyring="_ses." + id,
+        keep_groups=extras.keep_groups,
+        hooks_stdout=extras.hooks_stdout,
+        hooks_stderr=extras.hooks_stderr,
     )
     return build.build(config, rootfs or Rootfs(bundle.rootfs), host, wishes, bundle.warnings)

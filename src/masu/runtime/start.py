@@ -44,7 +44,7 @@ def run_poststart(container: Container) -> None:
     if config.hooks is None or not config.hooks.poststart:
         return
     try:
-        hooks.run_all(config.hooks.poststart, "poststart", container.state(lifecycle.RUNNING))
+        hooks.run_all(config, "poststart", container.state(lifecycle.RUNNING))
     except MasuError as error:
         try:
             kill(container, _SIGKILL, everyone=True)

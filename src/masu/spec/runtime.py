@@ -69,6 +69,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from masu.spec.extras import Extras
     from masu.spec.fields import Fields, Reader
 
 # The version of the specification that is implemented, written into what is made here.
@@ -222,6 +223,10 @@ def parse_config(data: object, warnings: list[str] | None = None) -> Config:
     Raises InvalidArgument.
     """
     warnings = [] if warnings is None else warnings
+    if isinstance(data, dict) and "run.oci.seccomp.receiver" in str(data.get("annotations")):
+        from masu.spec.extras import with_listener
+
+        data = with_listener(data)
     config = read(Config, data, "", warnings)
     if config.linux is None:
         object.__setattr__(config, "linux", Linux())
@@ -229,6 +234,13 @@ def parse_config(data: object, warnings: list[str] | None = None) -> Config:
     if not _foreign_reason(config):
         check_linux(config, warnings)
     return config
+
+
+def extras_of(config: Config) -> Extras:
+    """What its annotations ask for in crun's words. Raises InvalidArgument, Unimplemented."""
+    from masu.spec.extras import Extras  # with what runs a container, not with what only looks at one
+
+    return Extras(config.annotations)
 
 
 def parse_process(data: object, where: str = "process", warnings: list[str] | None = None) -> Process:

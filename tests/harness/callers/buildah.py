@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -37,7 +37,7 @@ class Buildah:
     def terminal(self, *args: str) -> Terminal:
         return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment)
 
-    def __enter__(self) -> Buildah:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -30,6 +30,8 @@ address = "{folder}/containerd.sock"
 restrict_oom_score_adj = true
 tolerate_missing_hugetlb_controller = true
 disable_apparmor = true
+# Any image whose program goes on.
+sandbox_image = "docker.io/library/redis:latest"
 """
 
 
@@ -49,12 +51,17 @@ class Containerd:
         self.runtime_root = premises.path("/run/containerd/runc/default")
         self._stack = ExitStack()
         self._stack.enter_context(premises.daemon([peer("containerd"), "--config", config], [*self.words, "version"]))
+        self.socket = folder / "containerd.sock"
         try:
-            base = IMAGE.rpartition(":")[0]
-            self("images", "import", "--base-name", base, str(archive("busybox", folder)))
+            self.load("busybox", "default")
         except BaseException:
             self._stack.close()
             raise
+
+    def load(self, name: str, namespace: str) -> None:
+        """A test image as docker.io/library/NAME:latest."""
+        tar = str(archive(name, self.premises.folder))
+        self("--namespace", namespace, "images", "import", "--base-name", f"docker.io/library/{name}", tar)
 
     def __call__(self, *args: str, **options: Any) -> str:
         """Standard output of a command that succeeds."""
@@ -87,7 +94,7 @@ class Containerd:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Containerd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import images
 import pytest
 
 from harness.callers import Premises, document
-from harness.programs import peer
+from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
 
@@ -43,7 +43,11 @@ class Docker:
         server += ["--cgroup-parent", f"/{premises.cgroup}"]
         # A machine without CAP_SYS_RESOURCE (CI often is one) cannot lower it.
         server += ["--oom-score-adjust", "0"]
-        self._stack.enter_context(premises.daemon(server, [*self.words, "version"], env=self.environment))
+        # BuildKit in dockerd calls whatever is found as runc.
+        (self.folder / "bin").mkdir()
+        (self.folder / "bin" / "runc").symlink_to(MASU_OCI)
+        env = self.environment | {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+        self._stack.enter_context(premises.daemon(server, [*self.words, "version"], env=env))
         try:
             self._load("busybox")
         except BaseException:
@@ -89,7 +93,7 @@ class Docker:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Docker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -31,7 +32,11 @@ class Podman:
         self.environment = {"CONTAINERS_CONF": str(conf)}
         self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", "overlay"]
         self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        self("load", "-q", "-i", str(archive("busybox", premises.folder)))
+        self.states = "/run/masu/oci"
+        self._load(str(archive("busybox", premises.folder)))
+
+    def _load(self, archive: str) -> None:
+        self("load", "-q", "-i", archive)
         self("tag", "localhost/latest", "docker.io/library/busybox")
 
     def __call__(self, *args: str, **options: Any) -> str:
@@ -51,20 +56,59 @@ class Podman:
 
     def runtime_states(self) -> list[str]:
         """Containers that the runtime knows of. Podman gives no --root: it is the default one."""
-        root = self.premises.path("/run/masu/oci")
+        root = self.premises.path(self.states)
         return sorted(os.listdir(root)) if root.exists() else []
 
     def state(self, id: str) -> str:
         """What `masu-oci state` says."""
         return self.premises.run([MASU_OCI, "state", id]).stdout
 
-    def __enter__(self) -> Podman:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self("pod", "rm", "-fa", "-t", "0")
         self("rm", "-fa", "-t", "0")
         assert self.runtime_states() == []
+
+
+class RootlessPodman(Podman):
+    """The same as a user who is not root; account, subordinate ids and home exist in the premises only.
+
+    Rootless containers have no network here but the host's: /dev/net/tun is root's.
+    """
+
+    UID = 1234
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        home, runtime = "/run/home", f"/run/user/{self.UID}"
+        # Where the document says that it goes.
+        conf, image = f"{home}/.config/containers/containers.conf", f"{home}/busybox.tar"
+        for place in (home, f"{home}/.config", os.path.dirname(conf), runtime):
+            premises.run(["install", "-d", "-m", "700", "-o", str(self.UID), "-g", str(self.UID), place])
+        account = f"person:x:{self.UID}:{self.UID}::{home}:/bin/sh\n"
+        for name, lines in {
+            "passwd": Path("/etc/passwd").read_text() + account,
+            "group": Path("/etc/group").read_text() + f"person:x:{self.UID}:\n",
+            "subuid": "person:200000:65536\n",
+            "subgid": "person:200000:65536\n",
+        }.items():
+            (premises.folder / name).write_text(lines)
+            premises.run(["mount", "--bind", premises.folder / name, f"/etc/{name}"])
+        premises.path(conf).write_text(MACHINE + document.snippet("Podman", "toml"))
+        archive("busybox", premises.folder).chmod(0o644)
+        premises.run(["cp", premises.folder / "busybox.tar", image])
+        self.environment = {"HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
+        ids = ["--reuid", str(self.UID), "--regid", str(self.UID), "--init-groups"]
+        # Overlays in a user namespace are a matter of the kernel; copies always work.
+        self.words = [peer("setpriv"), *ids, "env", "--chdir", home, peer("podman"), "--storage-driver", "vfs"]
+        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        self.states = f"{runtime}/masu/oci"
+        self._load(image)
+
+    def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
+        return [verb, "--network", network, *options]
 
 
 def skip_unless_installed() -> None:

@@ -18,8 +18,11 @@ from harness.programs import peer
 # A daemon keeps more on a machine than it can be told to put elsewhere: sockets of shims, keys, addresses given out.
 # The empty directories hide the machine's own where there are such.
 HIDDEN = ("/run", "/etc/docker", "/etc/cni/net.d", "/var/lib/cni")
+# Where the machine lacks a hierarchy, podman makes directories in its stead in the tmpfs above them all. Here that
+# one is read-only, as it is on a machine with systemd.
 SCRIPT = """
 for place do if [ -d "$place" ]; then mount -t tmpfs -o mode=755 masu-test "$place" || exit; fi; done
+if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then mount -o remount,bind,ro /sys/fs/cgroup || exit; fi
 ip link set lo up && echo ready && exec cat
 """
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 
 from masu import __version__
-from masu.cli.oci.later import command
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
-from masu.errors import MasuError, Unimplemented
+from masu.errors import MasuError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VERBS = {
+    "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
     "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
@@ -22,19 +22,17 @@ _VERBS = {
     "features": "show the enabled features",
     "kill": "send the specified signal (default: SIGTERM) to the container's init process",
     "list": "list containers started with the given --root",
+    "mounts": "add mounts to a container that is there, or remove them",
     "pause": "suspend all processes inside the container",
     "plan": "show what creating the container would ask of the kernel, without doing it",
     "ps": "display the processes running inside the container",
+    "restore": "restore a container from a previous checkpoint",
     "resume": "resume all processes that have been previously paused",
     "run": "create and run a container",
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
     "update": "update container resource constraints",
-}
-_LATER = {
-    "checkpoint": "checkpoint a running container",
-    "restore": "restore a container from a previous checkpoint",
 }
 
 PROGRAM = Program(
@@ -55,8 +53,7 @@ PROGRAM = Program(
             help="whether permission for cgroups may be missing (true, false, auto)",
         ),
     ),
-    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
-    + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
+    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items()),
 )
 
 
@@ -66,8 +63,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         call = PROGRAM.parse(argv)
         log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
-        if call.globals.on("systemd-cgroup"):
-            raise Unimplemented("--systemd-cgroup", detail="only the cgroupfs driver is here yet")
         assert call.command.run is not None
         return call.command.run(call)
     except Help as help:
@@ -87,19 +82,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def root_of(call: Call) -> str:
-    """--root, by default /run/masu/oci, or a place in the user's own runtime directory: for who is not root, and for
-    who is root of a user namespace and is not called so (as runc decides it)."""
+    """--root, by default /run/masu/oci, or below the user's own runtime directory."""
     given = call.globals.maybe("root")
     if given:
         return os.path.abspath(given)
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and (os.geteuid() != 0 or _is_root_by_mapping()):
+    if runtime.startswith("/") and _is_a_users():
         return runtime + "/masu/oci"
     return "/run/masu/oci"
 
 
-def _is_root_by_mapping() -> bool:
-    from masu.linux import namespaces  # most who are root are so without XDG_RUNTIME_DIR
+def _is_a_users() -> bool:
+    """Whether XDG_RUNTIME_DIR is to be believed, as in runc: the machine's root may have kept a user's by sudo, but
+    root of a user namespace (rootless Podman calls us there) has nothing else, unless it says that it is root."""
+    if os.geteuid() != 0:
+        return True
+    from masu.linux import namespaces
 
     return os.environ.get("USER") != "root" and not namespaces.has_every_id()
 

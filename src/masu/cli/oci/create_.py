@@ -73,6 +73,7 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         preserve_fds=preserve,
         rootless=rootless_of(call),
         seccomp_cache=seccomp_cache(root_of(call)),
+        systemd=call.globals.on("systemd-cgroup"),
     )
 
 
