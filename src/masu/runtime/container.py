@@ -181,23 +181,23 @@ class Container:
         """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
         check_id(facts.id)
         _make_root(root, facts.owner_uid)
-        directory = f"{root}/{facts.id}"
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            if not _is_abandoned(directory):
-                raise AlreadyExists(
-                    "container",
-                    facts.id,
-                    detail="container with given ID already exists",
-                    hint="delete it first, or choose another id",
-                ) from None
-            os.mkdir(directory, 0o700)
-        except OSError as error:
-            raise KernelError("mkdir", directory, error.errno or 0) from error
-        container = cls(directory, facts)
-        container.save()
-        return container
+        container = cls(f"{root}/{facts.id}", facts)
+        while _made(container.directory):
+            try:
+                # Until state.json is there, the directory looks like one whose creator was killed.
+                with container.lock():
+                    if os.path.exists(container.directory + "/state.json"):
+                        break
+                    container.save()
+                    return container
+            except NotFound:
+                continue  # it was taken for such a one
+        raise AlreadyExists(
+            "container",
+            facts.id,
+            detail="container with given ID already exists",
+            hint="delete it first, or choose another id",
+        )
 
     def save(self) -> None:
         data = jsontext.dumps(self.facts.to_json()).encode()
@@ -345,6 +345,17 @@ def remove_directory(directory: str) -> None:
                 raise
             continue
         return
+
+
+def _made(directory: str) -> bool:
+    """Makes it; False when it is there and somebody's. Raises KernelError."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        return _is_abandoned(directory) and _made(directory)
+    except OSError as error:
+        raise KernelError("mkdir", directory, error.errno or 0) from error
+    return True
 
 
 def _is_abandoned(directory: str) -> bool:
