@@ -279,6 +279,7 @@ def test_a_unit_of_that_name_is_there(masu_oci: Runtime, probe_rootfs: Path) -> 
     refused = runtime("create", "--bundle", bundle, runtime.id(), check=False)
     assert refused.returncode == 1
     assert "box-twice.scope" in refused.stderr
+    assert "container's cgroup is not empty" in refused.stderr
     # The first one goes on as it was.
     assert read(cgroup, "cgroup.procs") == before
     assert show("box-twice.scope", "ActiveState") == {"ActiveState": "active"}
@@ -299,6 +300,17 @@ def test_a_unit_of_that_name_has_failed(masu_oci: Runtime, probe_rootfs: Path) -
     assert show("box-failed.scope", "ActiveState") == {"ActiveState": "active"}
     runtime("delete", "--force", again)
     assert not loaded("box-failed.scope")
+
+
+def test_a_cgroup_of_that_name_is_frozen(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    cgroup = CGROUPS / "system.slice/box-cold.scope"
+    cgroup.mkdir()
+    (cgroup / "cgroup.freeze").write_text("1")
+    bundle = str(masu_oci.bundle(probe_rootfs, sleeping(cgroupsPath=":box:cold")))
+    refused = masu_oci("create", "--bundle", bundle, masu_oci.id(), check=False)
+    assert refused.returncode == 1
+    assert "container's cgroup unexpectedly frozen" in refused.stderr
+    cgroup.rmdir()
 
 
 def wait_failed(unit: str) -> None:
