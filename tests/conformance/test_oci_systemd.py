@@ -131,6 +131,14 @@ def test_a_quota_of_whole_percents(masu_oci: Runtime, probe_rootfs: Path) -> Non
         subprocess.run(["systemctl", "daemon-reexec"], check=True)
 
 
+def test_a_period_without_a_quota(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """systemd has no such thing and writes its own period, when it comes to it: ours must be later."""
+    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}})
+    assert read(cgroup, "cpu.max") == ["max 200000"]
+    masu_oci("update", "--cpu-period", "300000", id)
+    assert read(cgroup, "cpu.max") == ["max 300000"]
+
+
 def test_weights(masu_oci: Runtime, probe_rootfs: Path) -> None:
     _, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"shares": 512}})
     assert show(cgroup.name, "CPUWeight") == {"CPUWeight": "59"}
