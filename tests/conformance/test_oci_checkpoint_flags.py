@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.callers import Premises
+from harness.callers.podman import Podman, skip_unless_installed
 from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
+from harness.engine import wait_until
 from harness.oci import Runtime
 from harness.programs import peer
 from images.rootfs import rootfs
@@ -178,3 +181,33 @@ def test_with_a_cgroup_namespace(masu_oci: Runtime, criu: str, busybox: Path, ta
     dumped(box, talks())
     box.restore(after, *ignore)
     assert after.say("two") == "2 two"
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    skip_unless_installed()
+    with Premises(tmp_path_factory.mktemp("podman")) as premises, Podman(premises) as it:
+        yield it
+
+
+def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) -> None:
+    """Restored in place, and as another container out of an exported archive."""
+    script = "n=0; while read line; do n=$((n + 1)); echo $n $line; done < /fifo"
+    start = f"mkfifo /fifo; exec 3<>/fifo; {script}"
+    podman(*podman.own("run", "-d", "--name", "counter"), "busybox", "sh", "-c", start)
+
+    def say(name: str, line: str, answer: str) -> None:
+        podman("exec", name, "sh", "-c", f"echo {line} > /fifo")
+        wait_until(lambda: answer in podman("logs", name))
+
+    say("counter", "one", "1 one")
+    podman("container", "checkpoint", "counter")
+    assert podman("inspect", "-f", "{{.State.Status}}", "counter").strip() == "exited"
+    podman("container", "restore", "counter")
+    say("counter", "two", "2 two")
+    archive = str(tmp_path / "counter.tar.gz")
+    podman("container", "checkpoint", "--export", archive, "counter")
+    podman("rm", "-f", "-t", "0", "counter")
+    podman("container", "restore", "--import", archive, "--name", "again")
+    say("again", "three", "3 three")
+    podman("rm", "-f", "-t", "0", "again")
