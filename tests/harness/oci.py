@@ -98,6 +98,9 @@ class Runtime:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
         # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end.
+        # New ones each time: a container that lives on may still write to those of its birth.
+        for name in ("out", "err"):
+            (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "out").open("w+b") as out, (self.folder / "err").open("w+b") as err:
             options.setdefault("stdout", out)
             options.setdefault("stderr", err)

@@ -15,10 +15,12 @@ class Host:
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
-    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough.
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `apparmor` and `selinux` say
+    whether these are on.
     """
 
     __slots__ = (
+        "apparmor",
         "bounding",
         "capabilities",
         "cgroup_mode",
@@ -26,6 +28,7 @@ class Host:
         "in_initial_userns",
         "last_cap",
         "rlimits",
+        "selinux",
         "uid",
     )
 
@@ -40,6 +43,8 @@ class Host:
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
+        apparmor: bool = True,
+        selinux: bool = True,
     ) -> None:
         self.uid = uid
         self.capabilities = capabilities
@@ -49,6 +54,8 @@ class Host:
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
+        self.apparmor = apparmor
+        self.selinux = selinux
 
 
 class Rootfs:
@@ -80,7 +87,8 @@ class Wishes:
     """What the caller wants beyond config.json.
 
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
-    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
+    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
+    `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
     socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
@@ -89,6 +97,7 @@ class Wishes:
     """
 
     __slots__ = (
+        "brought",
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
@@ -126,7 +135,9 @@ class Wishes:
         keep_groups: bool = False,
         hooks_stdout: str = "",
         hooks_stderr: str = "",
+        brought: bool = False,
     ) -> None:
+        self.brought = brought
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir

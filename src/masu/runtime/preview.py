@@ -12,11 +12,16 @@ from masu.runtime.create import compile_seccomp, ways_in
 from masu.spec import runtime as spec
 
 
-def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
+def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool = False) -> list[Op]:
     """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only.
     A container that only root can make is planned as root would."""
     config = bundle.config
-    paths = cgroups.predict(config.linux.cgroups_path, id)
+    path = config.linux.cgroups_path
+    if systemd:
+        from masu.linux.cgroups import systemd as units
+
+        path = units.unit_of(path, id, user=False).path()
+    paths = cgroups.predict(path, id)
     predicted = cgroups.Cgroup(paths)
     process = config.process
     limits = tuple(item.type for item in process.rlimits) if process is not None else ()
