@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.callers import Premises
+from harness.callers import Premises, document
 from harness.callers.podman import Podman, skip_unless_installed
 from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
 from harness.engine import wait_until
@@ -19,6 +19,8 @@ from harness.programs import peer
 from images.rootfs import rootfs
 
 pytestmark = pytest.mark.root
+
+SECTION = "Checkpoint and restore"  # of docs/oci-runtime.md
 
 
 # Each line goes through what has to survive: a connection with oneself, and the lock is held.
@@ -205,9 +207,10 @@ def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) 
     assert podman("inspect", "-f", "{{.State.Status}}", "counter").strip() == "exited"
     podman("container", "restore", "counter")
     say("counter", "two", "2 two")
-    archive = str(tmp_path / "counter.tar.gz")
-    podman("container", "checkpoint", "--export", archive, "counter")
+    names = {"box.tar.gz": str(tmp_path / "box.tar.gz"), "box": "counter"}
+    checkpoint, restore = ([names.get(word, word) for word in words] for words in document.commands(SECTION))
+    podman(*checkpoint[1:])
     podman("rm", "-f", "-t", "0", "counter")
-    podman("container", "restore", "--import", archive, "--name", "again")
+    podman(*restore[1:])
     say("again", "three", "3 three")
     podman("rm", "-f", "-t", "0", "again")
