@@ -123,7 +123,8 @@ def test_crius_own_configuration(runtime: Runtime, criu: str, busybox: Path, tal
     assert (box.work / "another.log").exists()
 
 
-def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+@pytest.mark.parametrize("mode", ["", "soft", "ignore"])
+def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], mode: str) -> None:
     def placed(config: dict[str, Any]) -> None:
         config["linux"]["cgroupsPath"] = f"/masu-test-placed/{name}"
         config["linux"]["resources"] = {"pids": {"limit": 20}, "memory": {"limit": 64 << 20}}
@@ -134,7 +135,7 @@ def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: 
     name = "second"
     second = Box(runtime, busybox, placed)
     second.images = first.images
-    second.restore(after, "--manage-cgroups-mode", "ignore")
+    second.restore(after, *(["--manage-cgroups-mode", mode] if mode else []))
     assert after.say("two") == "2 two"
     groups = Path(f"/proc/{second.pid}/cgroup").read_text().splitlines()
     assert next(line for line in groups if ":pids:" in line).endswith(":/masu-test-placed/second")
@@ -214,3 +215,31 @@ def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) 
     podman(*restore[1:])
     say("again", "three", "3 three")
     podman("rm", "-f", "-t", "0", "again")
+
+
+@pytest.mark.parametrize("kinds", [("network",), ("ipc", "uts"), ("network", "ipc", "uts")], ids="-".join)
+def test_namespaces_of_a_pod(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], kinds: tuple[str, ...]
+) -> None:
+    """Joined by path, as a kubelet's containers join those of their sandbox: restored into the same."""
+    sandbox = Box(masu_oci, busybox)
+    idle = talks()
+    sandbox.run(idle)
+    files = {"network": "net", "ipc": "ipc", "uts": "uts"}
+
+    def joined(config: dict[str, Any]) -> None:
+        del config["hostname"]
+        for space in config["linux"]["namespaces"]:
+            if space["type"] in kinds:
+                space["path"] = f"/proc/{sandbox.pid}/ns/{files[space['type']]}"
+        if "uts" not in kinds:
+            config["hostname"] = "box"
+
+    box, after = Box(masu_oci, busybox, joined), talks()
+    dumped(box, talks())
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    for kind in kinds:
+        link = f"ns/{files[kind]}"
+        assert os.readlink(f"/proc/{box.pid}/{link}") == os.readlink(f"/proc/{sandbox.pid}/{link}")
+    assert idle.say("still here") == "1 still here"
