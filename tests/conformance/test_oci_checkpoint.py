@@ -134,6 +134,25 @@ def test_either_restores_what_the_other_wrote(
             runtime.close()
 
 
+def test_a_bind_of_the_containers_own(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """Its source is on a mount that an earlier line has made; another one names its destination by the host's path."""
+
+    def own(config: dict[str, Any]) -> None:
+        config["mounts"] += [
+            {"destination": "/home", "type": "bind", "source": f"{busybox}/dev/shm", "options": ["bind"]},
+            {"destination": f"{busybox}/root", "type": "bind", "source": "/usr/share", "options": ["bind", "ro"]},
+        ]
+
+    box, talk, after = Box(masu_oci, busybox, own), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    masu_oci("exec", box.id, "/bin/sh", "-c", "echo kept > /dev/shm/kept")
+    box.checkpoint()
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert masu_oci("exec", box.id, "/bin/sh", "-c", "cat /home/kept; ls -d /root/doc").stdout == "kept\n/root/doc\n"
+
+
 def test_stdio_that_has_moved(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
     """What the shell was born with as 0 it holds at another number, while 0 is a file for a loop."""
 

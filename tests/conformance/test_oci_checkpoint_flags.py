@@ -217,7 +217,7 @@ def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) 
     podman("rm", "-f", "-t", "0", "again")
 
 
-@pytest.mark.parametrize("kinds", [("network",), ("ipc", "uts"), ("network", "ipc", "uts")], ids="-".join)
+@pytest.mark.parametrize("kinds", [("network",), ("pid",), ("ipc", "uts"), ("network", "ipc", "uts")], ids="-".join)
 def test_namespaces_of_a_pod(
     masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], kinds: tuple[str, ...]
 ) -> None:
@@ -225,7 +225,7 @@ def test_namespaces_of_a_pod(
     sandbox = Box(masu_oci, busybox)
     idle = talks()
     sandbox.run(idle)
-    files = {"network": "net", "ipc": "ipc", "uts": "uts"}
+    files = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts"}
 
     def joined(config: dict[str, Any]) -> None:
         del config["hostname"]

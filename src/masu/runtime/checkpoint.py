@@ -109,7 +109,7 @@ def _dump(
     if options.parent_path:
         request.set(parent_img=options.parent_path, track_mem=True)
     if not pre_dump:
-        mounts.tell_dumped(request, container.facts.pid, config)
+        mounts.tell_dumped(request, container.facts.pid, config, container.facts.rootfs)
         stdio = container.facts.stdio or procfs.stdio(container.facts.pid)
         image_files.write_descriptors(images, stdio)
         for name in set(stdio):
