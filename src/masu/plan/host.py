@@ -9,14 +9,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.plan.ops import Op
 
+_CAP_SYS_ADMIN = 21
+
 
 class Host:
     """Facts about the machine and the calling process.
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
-    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `apparmor` and `selinux` say
-    whether these are on.
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
+    namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
+    is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
+    are on.
     """
 
     __slots__ = (
@@ -28,6 +32,7 @@ class Host:
         "in_initial_userns",
         "last_cap",
         "rlimits",
+        "rootless",
         "selinux",
         "uid",
     )
@@ -40,6 +45,7 @@ class Host:
         bounding: int = (1 << 41) - 1,
         last_cap: int = 40,
         in_initial_userns: bool = True,
+        fully_mapped: bool = True,
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
@@ -51,11 +57,17 @@ class Host:
         self.bounding = bounding
         self.last_cap = last_cap
         self.in_initial_userns = in_initial_userns
+        self.rootless = uid != 0 or not fully_mapped
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
         self.apparmor = apparmor
         self.selinux = selinux
+
+    @property
+    def rules_mounts(self) -> bool:
+        """Whether mounts can be cloned and namespaces joined here, without a user namespace of one's own."""
+        return bool(self.capabilities >> _CAP_SYS_ADMIN & 1)
 
 
 class Rootfs:

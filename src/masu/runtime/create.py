@@ -43,14 +43,15 @@ class Options:
     """What the caller of `create` chooses; see runc's flags of the same names.
 
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
-    replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
-    container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
-    carried out, `on_ready` is called before the program may run. `systemd`: the cgroup is a unit of systemd.
+    replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
+    find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
+    inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
+    `systemd`: the cgroup is a unit of systemd.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio", "systemd",
+        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio", "systemd",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Options:
         pidfd_socket: str = "",
         preserve_fds: int = 0,
         rootfs: Rootfs | None = None,
+        rootless: bool | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
         systemd: bool = False,
@@ -84,6 +86,7 @@ class Options:
         self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.rootfs = rootfs
+        self.rootless = rootless
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
         self.systemd = systemd
@@ -125,6 +128,8 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
+            if options.rootless is not None:
+                host.rootless = options.rootless
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
@@ -263,7 +268,7 @@ def make_cgroup(
     container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
 ) -> tuple[Cgroup, Scope | None]:
     """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
-    rootless = host.uid != 0 or not host.in_initial_userns
+    rootless = host.rootless
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
     if systemd:
@@ -271,7 +276,7 @@ def make_cgroup(
         keeper = scope.keeper
         resources = scope.rounded(resources)
     else:
-        _foretell(container, cgroups.predict(path, container.id))
+        _foretell(container, cgroups.predict(path, container.id, rootless=rootless))
     cgroup = Cgroup.create(
         path,
         container.id,
@@ -287,8 +292,7 @@ def make_cgroup(
     if resources is not None:
         # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
-    # Rules for devices are root's to make; others cannot make nodes either, and the host's own keep their modes.
-    cgroup.apply(resources, where="linux.resources", devices=host.uid == 0, warnings=warnings)
+    cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
     return cgroup, scope
 
 
