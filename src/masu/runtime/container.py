@@ -34,7 +34,8 @@ _MAX_STATE_BYTES = 1 << 20
 class Facts:
     """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
     `wait_index` is the operation of the plan that waits for `start`. `unit` is (name, "system" or "user" for whose
-    manager has it) with the systemd driver."""
+    manager has it) with the systemd driver. `stdio` is what the first process was born with as 0, 1 and 2, in the words
+    of `procfs.stdio`: what it has later may be something else."""
 
     __slots__ = (
         "annotations",
@@ -48,6 +49,7 @@ class Facts:
         "pid",
         "rootfs",
         "start_time",
+        "stdio",
         "unit",
         "wait_index",
     )
@@ -66,6 +68,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        stdio: list[str] | None = None,
         unit: tuple[str, str] = ("", ""),
         wait_index: int = 0,
     ) -> None:
@@ -80,6 +83,7 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.stdio = stdio or []
         self.unit = unit
         self.wait_index = wait_index
 
@@ -96,10 +100,11 @@ class Facts:
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
         try:
             pid, start = data["creator"]
-            # Not there before the systemd driver was.
+            # Not there before the systemd driver was, and before checkpoints were.
             unit, manager = data.get("unit", ("", ""))
-            rest = {name: data[name] for name in cls.__slots__ if name != "unit"}
-            return cls(**{**rest, "creator": (pid, start), "unit": (unit, manager)})
+            stdio = data.get("stdio", [])
+            rest = {name: data[name] for name in cls.__slots__ if name not in ("stdio", "unit")}
+            return cls(**{**rest, "creator": (pid, start), "stdio": stdio, "unit": (unit, manager)})
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss("state", path, detail="a field is missing or of a wrong type", hint=_SALVAGE) from error
 

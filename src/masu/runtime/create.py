@@ -230,6 +230,7 @@ class _Birth(Answers):
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
+        container.facts.stdio = procfs.stdio(pid)
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)

@@ -198,7 +198,8 @@ class _Birth:
             request.set(lsm_profile=self.options.criu.lsm_profile)
         if self.options.criu.lsm_mount_context:
             request.set(lsm_mount_context=self.options.criu.lsm_mount_context)
-        for number, name in image_files.outside(descriptors):
+        given = image_files.outside(descriptors)
+        for number, name in given:
             request.add("inherit_fd", name, number)
         try:
             self._give_namespaces(request)
@@ -212,6 +213,9 @@ class _Birth:
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
             self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
             with running:
+                its = procfs.stdio(running.pid)
+                taken = {number for number, _ in given}
+                self.container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
                 _enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
                     request.add("cg_root", controller, path)
