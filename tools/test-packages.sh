@@ -15,6 +15,7 @@ wish systemctl systemd
 wish dbus-daemon dbus
 wish runc runc
 wish crun crun
+wish criu criu
 wish bwrap bubblewrap
 wish skopeo skopeo
 wish umoci umoci

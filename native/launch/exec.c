@@ -214,6 +214,20 @@ static int explain(struct masu_error *err, int number, const char *program)
     return fail(err, number, "%s", program);
 }
 
+/* A container's own stderr gets a line as well: what keeps its program from running is looked for in its log. In the
+ * words of every runtime since runc 1.1. */
+static void tell_the_log(const char *program, int number)
+{
+    const char *reason = number == -ENOENT    ? "no such file or directory"
+                         : number == -EACCES  ? "permission denied"
+                         : number == -ENOEXEC ? "exec format error"
+                         : number == -EPERM   ? "operation not permitted"
+                                              : "failed";
+    char line[PATH_LIMIT + 64];
+    format_text(line, sizeof line, "exec %s: %s\n", program, reason);
+    sys_write(STDERR, line, strlen(line));
+}
+
 int do_exec(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     const char **args = list_array(op, F_EXEC_ARGS), **env = list_array(op, F_EXEC_ENV);
@@ -231,6 +245,8 @@ int do_exec(struct launch *launch, const struct operation *op, struct masu_error
             return -1;
     }
     int result = (int)sys(__NR_execve, launch->program, args, env);
+    if (launch->entered)
+        tell_the_log(launch->program, result);
     return explain(err, result, launch->program);
 }
 

@@ -91,6 +91,9 @@ enum op_code {
     OP_EXEC = 56,
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
+    OP_UMOUNT = 59,
+    OP_OPEN_TREE_INSIDE = 61,
+    OP_ENTER_ROOT = 60,
 };
 
 /* Index of each field in its operation. */
@@ -235,6 +238,12 @@ enum op_field {
     F_EXEC_ENV = 1,
     F_STDIO_OWNER_UID = 0,
     F_STDIO_OWNER_GID = 1,
+    F_UMOUNT_TARGET = 0,
+    F_OPEN_TREE_INSIDE_SLOT = 0,
+    F_OPEN_TREE_INSIDE_PATH = 1,
+    F_OPEN_TREE_INSIDE_FLAGS = 2,
+    F_ENTER_ROOT_PATH = 0,
+    F_ENTER_ROOT_OPTIONAL = 1,
 };
 
 struct op_schema {
@@ -243,7 +252,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 58
+#define OP_LAST 61
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -254,7 +263,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [5] = {"new_mount", 'B', "usslus"},
     [6] = {"idmap_userns", 'H', "uss"},
     [7] = {"mount_attr", 'B', "uuuuuu"},
-    [8] = {"setns", 'H', "uu"},
+    [8] = {"setns", 'B', "uu"},
     [9] = {"unshare", 'B', "u"},
     [10] = {"sync", 'B', "s"},
     [11] = {"write", 'H', "sb"},
@@ -305,6 +314,9 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [56] = {"exec", 'C', "ll"},
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
+    [59] = {"umount", 'C', "s"},
+    [61] = {"open_tree_inside", 'C', "usu"},
+    [60] = {"enter_root", 'C', "su"},
 };
 
 #endif

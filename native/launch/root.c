@@ -144,6 +144,21 @@ int do_chroot(struct launch *launch, const struct operation *op, struct masu_err
     return check(err, sys(__NR_chdir, "/"), "chdir to /");
 }
 
+int do_enter_root(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    const char *path = text_of(op, F_ENTER_ROOT_PATH);
+    owned_fd root = sys_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+    if (root == -ENOENT && small_of(op, F_ENTER_ROOT_OPTIONAL) != 0)
+        return 0;
+    if (root < 0)
+        return fail_path(err, root, path);
+    /* Whoever has the right to it can leave a chroot; but here the mounts are not the container's own anyway. */
+    if (check(err, sys(__NR_fchdir, root), "fchdir to the root") < 0 || check(err, sys(__NR_chroot, "."), "chroot") < 0)
+        return -1;
+    launch->entered = true;
+    return check(err, sys(__NR_chdir, "/"), "chdir to /");
+}
+
 int do_root_readonly(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     int root = root_fd(launch, err);

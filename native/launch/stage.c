@@ -58,6 +58,9 @@ static operation_function *const operations[OP_LAST + 1] = {
     [OP_EXEC] = do_exec,
     [OP_LOOPBACK] = do_loopback,
     [OP_STDIO_OWNER] = do_stdio_owner,
+    [OP_UMOUNT] = do_umount,
+    [OP_OPEN_TREE_INSIDE] = do_open_tree_inside,
+    [OP_ENTER_ROOT] = do_enter_root,
 };
 
 void set_name(const char *name) { sys_prctl(PR_SET_NAME, (unsigned long)name, 0, 0); }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.chaos import Brood
+from harness.checkpoints import Talk
 from harness.oci import Runtime
+from harness.programs import peer
+from images.rootfs import copy, rootfs
 
 
 @pytest.fixture(params=["masu-oci", "runc"])
@@ -28,3 +32,36 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
 def brood() -> Iterator[Brood]:
     with Brood() as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def criu() -> str:
+    """A CRIU that works on this kernel."""
+    program = peer("criu")
+    checked = subprocess.run([program, "check"], capture_output=True, text=True, check=False)
+    if checked.returncode != 0:
+        pytest.skip(f"criu check: {(checked.stdout + checked.stderr).strip().splitlines()[-1]}")
+    return program
+
+
+@pytest.fixture(scope="session")
+def busybox() -> Path:
+    return rootfs("busybox")
+
+
+@pytest.fixture
+def own_busybox(busybox: Path, tmp_path: Path) -> Path:
+    return copy(busybox, tmp_path / "own-rootfs")
+
+
+@pytest.fixture
+def talks() -> Iterator[Callable[[], Talk]]:
+    made: list[Talk] = []
+
+    def make() -> Talk:
+        made.append(Talk())
+        return made[-1]
+
+    yield make
+    for talk in made:
+        talk.close()

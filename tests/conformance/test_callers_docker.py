@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.callers import Premises, document
 from harness.callers.docker import Docker, skip_unless_installed
-from harness.engine import wait_until
+from harness.engine import alive, wait_until
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
@@ -264,19 +264,21 @@ def test_killed_shim(docker: Docker) -> None:
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: not docker.inspect("orphan")["State"]["Running"])
     assert id not in docker.runtime_states()
-    wait_until(lambda: not Path(f"/proc/{first}").exists() or Path(f"/proc/{first}/cmdline").read_bytes() == b"")
+    wait_until(lambda: not alive(first))
     docker("start", "orphan")
     docker("rm", "-f", "orphan")
 
 
 def test_default_runtime(docker: Docker, tmp_path: Path) -> None:
     """`docker build` has no --runtime: its steps run under the daemon's default."""
-    docker.reload(**{"default-runtime": "masu"})
+    runtimes = docker.config["runtimes"]
+    docker.reload(**{"default-runtime": "masu", "runtimes": runtimes | {"later": runtimes["masu"]}})
     wait_until(lambda: docker("info", "-f", "{{.DefaultRuntime}}") == "masu\n")
     assert docker("info", "-f", '{{(index .Runtimes "masu").Path}}') == f"{MASU_OCI}\n"
     id = docker("run", "-d", "busybox", "sleep", "999").strip()
     assert docker.inspect(id)["HostConfig"]["Runtime"] == "masu"
     docker("rm", "-f", id)
+    assert docker("run", "--rm", "--runtime=later", "busybox", "id", "-u") == "0\n"
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     docker("build", "-q", "-t", "made", str(tmp_path))
     assert docker("run", "--rm", "made") == "made\nmaker\n"

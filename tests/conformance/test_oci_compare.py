@@ -146,6 +146,8 @@ def facts(name: str, folder: Path, rootfs: Path, change: Callable[[dict[str, Any
             found |= of_state(state, id, running["pid"])
     finally:
         runtime.close()
+        # crun 1.8 gives its stdin to the container's user, and that is the machine's /dev/null.
+        os.chown("/dev/null", 0, 0)
     return {key: value.replace(id, "ID").replace(str(folder), "FOLDER") for key, value in found.items()}
 
 

@@ -180,6 +180,17 @@ def test_exec(runtime: Runtime, probe_rootfs: Path) -> None:
     assert runtime("exec", "--process", str(process), id).stdout == "file\n"
 
 
+def test_exec_into_a_cgroup_namespace(runtime: Runtime, probe_rootfs: Path) -> None:
+    def own_cgroups(config: dict[str, Any]) -> None:
+        sleeping(config)
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+
+    id = runtime.id()
+    runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, own_cgroups)), id)
+    lines = runtime("exec", id, "/bin/probe", "cat", "/proc/self/cgroup").stdout.splitlines()
+    assert {line.partition(":/")[2] for line in lines} == {""}
+
+
 def test_exec_detached(runtime: Runtime, probe_rootfs: Path) -> None:
     id = runtime.id()
     runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,25 +14,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import images
 from harness.pty import Terminal
 
 from peers.sources import source
+from peers.tap import Case, cases, report
 
 # A file in which nothing happens any more must not hold up all others.
 FILE_SECONDS = 600
-
-
-@dataclass(frozen=True)
-class Case:
-    """`verdict` is "ok", "skip" or "failed"; `said` what the suite gave as the reason."""
-
-    title: str
-    verdict: str
-    said: str
 
 
 def prepared() -> Path:
@@ -48,7 +38,10 @@ def prepared() -> Path:
     busybox = data / f"busybox-{arch}.tar.xz"
     if not busybox.exists():
         with tarfile.open(busybox, "w:xz", preset=0) as archive:
-            archive.add(images.rootfs("busybox"), ".")
+            # Some cases put symlinks where these two are in ours.
+            archive.add(
+                images.rootfs("busybox"), ".", filter=lambda item: None if item.name in ("./proc", "./sys") else item
+            )
     debian = data / f"debian-{arch}.tar.xz"
     if not debian.exists():
         tree = data / "debian"
@@ -64,6 +57,7 @@ def run(runtime: str, log: Path, *files: str) -> list[Case]:
     with log.open("w") as out, _cgroups_tidied():
         for name in files or sorted(path.name for path in folder.glob("*.bats")):
             out.write(_run_file(folder / name, runtime))
+            out.flush()
     return cases(log.read_text(errors="replace"))
 
 
@@ -93,28 +87,6 @@ def _run_file(file: Path, runtime: str) -> str:
         return tap.read() + late
 
 
-def cases(tap: str) -> list[Case]:
-    """What a TAP document says."""
-    found = []
-    for line in tap.splitlines():
-        match = re.match(r"(not )?ok \d+ (.*?)(?: # skip ?(.*)| # timeout.*)?$", line)
-        if match:
-            bad, title, skipped = match.groups()
-            verdict = "failed" if bad else "ok" if skipped is None else "skip"
-            found.append(Case(title, verdict, skipped or ""))
-    return found
-
-
-def row(name: str, found: list[Case]) -> str:
-    """A line of the table in docs/conformance.md."""
-    counts = [sum(case.verdict == verdict for case in found) for verdict in ("ok", "skip", "failed")]
-    return f"| {name} | {len(found)} | " + " | ".join(map(str, counts)) + " |"
-
-
 if __name__ == "__main__":
-    log = Path(f"runc-suite-{Path(sys.argv[1]).name}.tap").resolve()
-    found = run(os.path.abspath(sys.argv[1]), log, *sys.argv[2:])
-    print(row(sys.argv[1], found))
-    for case in found:
-        if case.verdict == "failed":
-            print(case.title)
+    name = Path(sys.argv[1]).name
+    print(report(name, run(os.path.abspath(sys.argv[1]), Path(f"runc-suite-{name}.tap").resolve(), *sys.argv[2:])))

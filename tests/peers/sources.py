@@ -11,9 +11,15 @@ import pytest
 from harness.programs import cache
 
 # The commits that docs/conformance.md tells of.
+# fmt: off
 COMMITS = {
+    "crun": ("https://github.com/containers/crun", "ba38286f7d232be8087dbd393315bb05018da68c"),
+    "runtime-tools": (
+        "https://github.com/opencontainers/runtime-tools", "5e639034dcdc2422164e3d7d76a737e2fb451a67",
+    ),
     "runc": ("https://github.com/opencontainers/runc", "76d9cf5da5683ff449ae967db58fa8c5927ca54b"),
 }
+# fmt: on
 
 
 def source(name: str) -> Path:

@@ -294,6 +294,24 @@ def test_exec_joins_by_one_setns() -> None:
     assert "root_attach" not in names(ops)
 
 
+def test_a_cgroup_namespace_is_joined_from_within_the_cgroup() -> None:
+    process = config().process
+    assert process is not None
+    both = namespaces.FLAGS["pid"] | namespaces.FLAGS["cgroup"]
+    ops = build_exec(process, V2, Wishes(cgroup_dir="/sys/fs/cgroup/box"), pidfd=9, join=both, mapped=False)
+    joins = [(i, op.fields["nstype"]) for i, op in enumerate(ops) if op.name == "setns"]
+    clone = names(ops).index("clone")
+    assert [(index < clone, kind) for index, kind in joins] == [
+        (True, namespaces.FLAGS["pid"]),
+        (False, namespaces.FLAGS["cgroup"]),
+    ]
+    by_path = plan(V2, Wishes(cgroup_dir="/x"), linux__namespaces=[{"type": "cgroup", "path": "/proc/1/ns/cgroup"}])
+    assert before(by_path, "clone", "setns")
+    # Written to cgroup.procs before, it is in its cgroup already, and joins everything at once.
+    ops = build_exec(process, V2, Wishes(join_files=("/x",)), pidfd=9, join=both, mapped=True)
+    assert only(ops, "setns").fields["nstype"] == both
+
+
 @pytest.mark.parametrize(
     ("text", "mask"),
     [("0", b"\x01" + bytes(7)), ("0-3,9", b"\x0f\x02" + bytes(6)), ("64", bytes(8) + b"\x01" + bytes(7))],

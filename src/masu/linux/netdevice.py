@@ -264,6 +264,24 @@ def move_all(devices: Mapping[str, NetDevice], pid: int, *, where: str = "linux.
         os.close(own_fd)
 
 
+def raise_loopback(pid: int) -> None:
+    """Sets `lo` up in the network namespace of `pid`, which gives it its addresses. Raises KernelError."""
+    theirs_fd = _open(f"/proc/{pid}/ns/net")
+    own_fd = _open("/proc/thread-self/ns/net")
+    try:
+        there = _route_in(theirs_fd, own_fd)
+        try:
+            link = there.link("lo")
+            if link is None:
+                raise KernelError("rtnetlink", "lo", errno.ENODEV)
+            there.set_up(link)
+        finally:
+            there.close()
+    finally:
+        os.close(theirs_fd)
+        os.close(own_fd)
+
+
 def _move(
     here: Route,
     there: Route,

@@ -68,8 +68,13 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if spaces.new_mount:
         _add_root(draft, config, rootfs, host, wishes, spaces, around)
     else:
-        # Only hooks and the process itself: the root is that of the joined mount namespace.
+        # Nothing is mounted where it would outlast the container. In a joined namespace that does not have root.path,
+        # as that of another container, the root is the namespace's own.
+        if config.mounts:
+            around.warnings.append("mounts: not made, for the mount namespace is not the container's own")
         _add_hooks_before_pivot(draft, config, wishes)
+        joined = any(kind == "mount" for kind, _, _ in spaces.joined)
+        draft.inside.append(Op("enter_root", "root.path", path=rootfs.path, optional=int(joined)))
         process.add_console(draft, config.process, wishes, around)
     _add_names_and_sysctls(draft, config)
     if spaces.new_mount:
@@ -117,16 +122,15 @@ def build_exec(
     process.add_outside(draft, spec, host, around)
     process.add_exec_affinity(draft, spec, where)
     _add_cgroup_join(draft, wishes)
-    if join:
-        slot = draft.slot()
-        draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
-        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
-        draft.enter.append(Op("setns", slot=slot, nstype=join))
-        if mapped:
-            draft.enter.append(Op("become", uid=0, gid=0))
     cgroup = _cgroup_slot(draft, wishes)
+    late = join & _NEWCGROUP if cgroup != NONE else 0
+    slot = _join_container(draft, pidfd, join, late=late, mapped=mapped)
     draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
+    if late:
+        # From within it nobody can be cloned into what it shows where cgroup2 is mounted with nsdelegate: ENOENT, for
+        # the cloner is outside of it (cgroups(7), "Delegation containment"). systemd mounts it so.
+        draft.inside.append(Op("setns", slot=slot, nstype=late))
     process.add_affinity(draft, spec, where, one_more=True)
     if wishes.keyring:
         draft.inside.append(Op("keyring", name=wishes.keyring))
@@ -137,6 +141,43 @@ def build_exec(
     _, execute = process.add_program(draft, spec, wishes, around)
     draft.inside.append(execute)
     return draft.ops()
+
+
+def build_mounts(config: Config, host: Host, wishes: Wishes, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that adds `config.mounts` to a running container, which the other arguments tell of as in
+    `build_exec`. Raises InvalidArgument or Unimplemented with the JSON path."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    mounts.add_mounts(draft, config, "/", host, wishes, mapped=mapped, user_slot=NONE)
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+    """The plan that takes the destinations of `config.mounts` away again, the last one first."""
+    draft = Draft()
+    _join_container(draft, pidfd, join, mapped=mapped)
+    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    for index in reversed(range(len(config.mounts))):
+        target = mounts.clean(config.mounts[index].destination)
+        draft.inside.append(Op("umount", f"mounts[{index}].destination", target=target))
+    draft.inside.append(Op("ready"))
+    return draft.ops()
+
+
+def _join_container(draft: Draft, pidfd: int, join: int, *, late: int = 0, mapped: bool) -> int:
+    """Into the namespaces `join` but for `late` ones; returns the pidfd's slot."""
+    if not join:
+        return NONE
+    slot = draft.slot()
+    draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
+    if join & ~late:
+        # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
+        draft.enter.append(Op("setns", slot=slot, nstype=join & ~late))
+    if mapped:
+        draft.enter.append(Op("become", uid=0, gid=0))
+    return slot
 
 
 class Spaces:
@@ -167,7 +208,8 @@ class Spaces:
         # With power over the host we join before the user namespace, for the host's namespaces are not the new
         # user namespace's to join; without it only the user namespace gives the right to join the rest
         # (setns(2), user_namespaces(7)).
-        others = [item for item in self.joined if item[0] != "user"]
+        late = [item for item in self.joined if item[0] == "cgroup" and cgroup != NONE]
+        others = [item for item in self.joined if item[0] != "user" and item not in late]
         # /proc/self/timens_offsets belongs to the host's root, so it too is written before the mapping if it can.
         if self.host.uid == 0:
             self._add_time(draft)
@@ -186,6 +228,9 @@ class Spaces:
         if late_cgroup:
             # clone3 takes the caller's cgroup as the root of the new namespace, not the one it clones into.
             draft.inside.append(Op("unshare", "linux.namespaces", flags=_NEWCGROUP))
+        for kind, _, where in late:
+            # The same with nsdelegate: see `build_exec`.
+            draft.inside.append(Op("setns", where, slot=slots[kind], nstype=namespaces.FLAGS[kind]))
         if self.made & _NEWNET:
             draft.inside.append(Op("loopback", "linux.namespaces"))
 

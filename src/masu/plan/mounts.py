@@ -159,6 +159,7 @@ def add_mounts(
     if label and not host.selinux:
         raise no_selinux("label of mounts", label, "linux.mountLabel")
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
+    made: list[str] = []
     for index, entry in enumerate(config.mounts):
         where = f"mounts[{index}]"
         options = m.parse_options(entry.options, where + ".options")
@@ -174,7 +175,10 @@ def add_mounts(
         _check_in_proc(target, kind, where)
         if kind == "bind":
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
-            _add_bind(draft, entry, options, target, userns, where, shared_root=shared_root, mapped=mapped)
+            inside = _source_inside(entry.source or "", rootfs, made)
+            _add_bind(
+                draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
+            )
         elif kind == "cgroup":
             _add_cgroup(draft, config, host, wishes, options, target, where, label=label)
         elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
@@ -187,8 +191,19 @@ def add_mounts(
             )
         else:
             _add_file_system(draft, entry, options, kind, target, where, label=label)
+        made.append(target)
         for flags in options.propagation:
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
+
+
+def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
+    """The path in the root of a source that an earlier mount covers, "" for all others. Most callers' sources are the
+    host's; but "bundle/rootfs/run/x" after a mount on /run means what is there by then, in runc as in mount(8)."""
+    path = clean(source)
+    if rootfs == "/" or not source.startswith("/") or not path.startswith(rootfs + "/"):
+        return ""
+    path = path[len(rootfs) :]
+    return path if any(path == target or path.startswith(target + "/") for target in made) else ""
 
 
 def _inside(destination: str, rootfs: str) -> str:
@@ -244,6 +259,7 @@ def _add_bind(
     userns: int,
     where: str,
     *,
+    inside: str,
     shared_root: bool,
     mapped: bool,
 ) -> None:
@@ -255,8 +271,11 @@ def _add_bind(
         flags |= _AT_RECURSIVE
     if options.src_nofollow:
         flags |= m.AT_SYMLINK_NOFOLLOW
-    prepare = draft.prepare
-    prepare.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
+    prepare = draft.inside if inside else draft.prepare
+    if inside:
+        prepare.append(Op("open_tree_inside", where + ".source", slot=slot, path=inside, flags=flags))
+    else:
+        prepare.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
     # A clone is a peer of its original; under a root that is a slave (the default) so must it be.
     if not shared_root:
         prepare.append(
@@ -267,8 +286,10 @@ def _add_bind(
         prepare.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=0, recursive=recursive, userns=userns)
         )
+    attributes, late = _bind_attributes(slot, options, entry.options, target, where + ".options", mapped=mapped)
+    prepare += attributes
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=_target_flags(options, target)))
-    _add_bind_attributes(draft, slot, options, entry.options, target, where + ".options", mapped=mapped)
+    draft.inside += late
 
 
 # What mount(8) and the kernel let a bind say about itself; of these a user namespace cannot take back what its parent
@@ -278,8 +299,7 @@ _ATIME = m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME
 _ATIME_WORDS = ("noatime", "nodiratime", "relatime", "strictatime")
 
 
-def _add_bind_attributes(
-    draft: Draft,
+def _bind_attributes(
     slot: int,
     options: MountOptions,
     words: tuple[str, ...],
@@ -287,8 +307,10 @@ def _add_bind_attributes(
     where: str,
     *,
     mapped: bool,
-) -> None:
-    """A bind without any attribute keeps those of its source. With one, what is not said is cleared, as a remount by
+) -> tuple[list[Op], list[Op]]:
+    """What is set on the detached tree, and on the attached one.
+
+    A bind without any attribute keeps those of its source. With one, what is not said is cleared, as a remount by
     mount(2) does it, but for the access time: that stays unless one is chosen. With a user namespace only what was
     said is cleared, and by the kernel's leave: inside, where it refuses what the host has locked."""
     attr_set, said = options.attr_set, options.attr_clr & ~_ATIME
@@ -304,14 +326,17 @@ def _add_bind_attributes(
     if mapped:
         late, clear = said & _LOCKABLE, clear & ~_LOCKABLE
         rec_late, rec_clear = rec_clear & _LOCKABLE, rec_clear & ~_LOCKABLE
-    for on, off, recursive in ((attr_set, clear, 0), (options.rec_attr_set, rec_clear, 1)):
-        if on or off:
-            draft.prepare.append(
-                Op("mount_attr", where, slot=slot, set=on, clear=off, propagation=0, recursive=recursive, userns=NONE)
-            )
-    for off, recursive in ((late, 0), (rec_late, 1)):
-        if off:
-            draft.inside.append(Op("remount", where, target=target, set=0, clear=off, recursive=recursive, options=()))
+    detached = [
+        Op("mount_attr", where, slot=slot, set=on, clear=off, propagation=0, recursive=recursive, userns=NONE)
+        for on, off, recursive in ((attr_set, clear, 0), (options.rec_attr_set, rec_clear, 1))
+        if on or off
+    ]
+    attached = [
+        Op("remount", where, target=target, set=0, clear=off, recursive=recursive, options=())
+        for off, recursive in ((late, 0), (rec_late, 1))
+        if off
+    ]
+    return detached, attached
 
 
 def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOptions, user_slot: int, where: str) -> int:

@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "idmap_userns": (6, "H", "slot:u uid_map:s gid_map:s"),
     # mount_setattr on a detached mount in `slot`; `userns` is the slot of an idmap_userns, or NONE.
     "mount_attr": (7, "B", "slot:u set:u clear:u propagation:u recursive:u userns:u"),
-    "setns": (8, "H", "slot:u nstype:u"),
+    "setns": (8, "B", "slot:u nstype:u"),
     "unshare": (9, "B", "flags:u"),
     # Tells the host and waits for its answer, whose payload is the next hooks' stdin.
     "sync": (10, "B", "name:s"),
@@ -112,6 +112,13 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "loopback": (57, "C", ""),
     # fchown of stdin, stdout, stderr to the container's user, except what is a device or /dev/null.
     "stdio_owner": (58, "C", "uid:u gid:u"),
+    # What is mounted on `target` goes, with all that lies below it, as soon as nobody uses it (MNT_DETACH).
+    "umount": (59, "C", "target:s"),
+    # open_tree of what `path` leads to in the root, with the mounts that have been made there so far.
+    "open_tree_inside": (61, "C", "slot:u path:s flags:u"),
+    # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
+    # With `optional` one that is not there leaves "/" the root.
+    "enter_root": (60, "C", "path:s optional:u"),
 }
 
 MONITOR_TERMINAL = 1

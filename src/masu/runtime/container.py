@@ -33,7 +33,8 @@ _MAX_STATE_BYTES = 1 << 20
 
 class Facts:
     """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
-    `wait_index` is the operation of the plan that waits for `start`."""
+    `wait_index` is the operation of the plan that waits for `start`. `unit` is (name, "system" or "user" for whose
+    manager has it) with the systemd driver."""
 
     __slots__ = (
         "annotations",
@@ -47,6 +48,7 @@ class Facts:
         "pid",
         "rootfs",
         "start_time",
+        "unit",
         "wait_index",
     )
 
@@ -64,6 +66,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        unit: tuple[str, str] = ("", ""),
         wait_index: int = 0,
     ) -> None:
         self.id = id
@@ -77,11 +80,13 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.unit = unit
         self.wait_index = wait_index
 
     def to_json(self) -> dict[str, object]:
         facts: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
         facts["creator"] = list(self.creator)
+        facts["unit"] = list(self.unit)
         return {"version": STATE_VERSION, **facts}
 
     @classmethod
@@ -91,7 +96,10 @@ class Facts:
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
         try:
             pid, start = data["creator"]
-            return cls(**{**{name: data[name] for name in cls.__slots__}, "creator": (pid, start)})
+            # Not there before the systemd driver was.
+            unit, manager = data.get("unit", ("", ""))
+            rest = {name: data[name] for name in cls.__slots__ if name != "unit"}
+            return cls(**{**rest, "creator": (pid, start), "unit": (unit, manager)})
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss("state", path, detail="a field is missing or of a wrong type", hint=_SALVAGE) from error
 
@@ -156,7 +164,14 @@ class Container:
         )
         container = cls(directory, facts)
         try:
-            facts.cgroup_paths = cgroups.predict(container.config().linux.cgroups_path, id)
+            path = container.config().linux.cgroups_path
+            if os.path.isdir("/run/systemd/system") and (not path or (path.count(":") == 2 and "/" not in path)):
+                from masu.linux.cgroups import systemd
+
+                unit = systemd.unit_of(path, id, user=False)
+                facts.cgroup_paths = cgroups.predict(unit.path(), id)
+            if not container.cgroup.exists():
+                facts.cgroup_paths = cgroups.predict(path, id)
         except (MasuError, OSError):
             pass  # no configuration either: it had not come so far
         return container
@@ -254,6 +269,19 @@ class Container:
         lifecycle.require(verb, status, self.id)
         return status
 
+    def remove_cgroup(self) -> list[str]:
+        """Kills what is left in it and removes it; returns warnings. Raises as Cgroup.delete."""
+        warnings: list[str] = []
+        if self.facts.cgroup_paths:
+            self.cgroup.kill()
+        if self.facts.unit[0]:
+            from masu.runtime import scope  # by whose containers are systemd's
+
+            warnings = scope.stop(self)
+        if self.facts.cgroup_paths:
+            self.cgroup.delete()
+        return warnings
+
     def remove_directory(self) -> None:
         remove_directory(self.directory)
 
@@ -314,9 +342,7 @@ def _is_abandoned(directory: str) -> bool:
         return True
     if container.facts.pid or procfs.is_alive(*container.facts.creator):
         return False
-    if container.facts.cgroup_paths:
-        container.cgroup.kill()
-        container.cgroup.delete()
+    container.remove_cgroup()
     container.remove_directory()
     return True
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.plan.ops import Op
+    from masu.runtime.scope import Scope
     from masu.spec.extras import Extras
     from masu.spec.runtime import Config, LinuxSeccomp
 
@@ -44,12 +45,12 @@ class Options:
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
     replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
     container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
-    carried out, `on_ready` is called before the program may run.
+    carried out, `on_ready` is called before the program may run. `systemd`: the cgroup is a unit of systemd.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio",
+        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio", "systemd",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Options:
         rootfs: Rootfs | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
+        systemd: bool = False,
     ) -> None:
         self.console_fd = console_fd
         self.gate = gate
@@ -84,6 +86,7 @@ class Options:
         self.rootfs = rootfs
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
+        self.systemd = systemd
 
 
 class Created:
@@ -101,7 +104,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     """Makes the container `id` under `root`. Raises the errors of every layer below; then nothing is left."""
     config = bundle.config
     warnings = bundle.warnings
-    _check_sysctls(config)
+    check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
     container = Container.make(
         root,
@@ -116,18 +119,21 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             creator=(os.getpid(), procfs.start_time(os.getpid())),
         ),
     )
-    undo = _Undo()
+    undo = Undo()
     undo.add(container.remove_directory)
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
-            cgroup = _make_cgroup(container, config, host, undo, warnings)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            if scope is not None and scope.unit.user:
+                # It is brought there: see `_Birth.sync`.
+                wishes.join_files, wishes.cgroup_dir = (), ""
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, options, warnings)
+            answers = _Birth(container, config, options, warnings, scope)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -140,7 +146,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     return Created(container, launched, warnings)
 
 
-def _check_sysctls(config: Config) -> None:
+def check_sysctls(config: Config) -> None:
     """A namespace joined by its path may be the host's own; the check of the config alone cannot know (CVE-2022-0532).
     Raises InvalidArgument."""
     spaces = config.linux.namespaces
@@ -150,7 +156,7 @@ def _check_sysctls(config: Config) -> None:
             spec.check_sysctl(key, own)
 
 
-class _Undo:
+class Undo:
     """How to undo what was done, last first."""
 
     def __init__(self) -> None:
@@ -171,10 +177,14 @@ class _Undo:
 class _Birth(Answers):
     """The host's part while the container is born."""
 
-    def __init__(self, container: Container, config: Config, options: Options, warnings: list[str]) -> None:
+    def __init__(
+        self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
+    ) -> None:
         self.container = container
         self.config = config
         self.options = options
+        self.scope = scope
+        self.to_be_brought = scope is not None and scope.unit.user
         self.warnings = warnings
         self.listener_fd = -1
 
@@ -184,6 +194,7 @@ class _Birth(Answers):
             from masu.linux import idmap  # these are imported by whose configuration asks for them
 
             linux = config.linux
+            self._bring(pid)
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
         if name == plan_build.SYNC_NETWORK:
@@ -194,6 +205,13 @@ class _Birth(Answers):
         if name == plan_build.SYNC_RUNTIME_HOOKS:
             return self._run_hooks(pid)
         return super().sync(name, pid)
+
+    def _bring(self, pid: int) -> None:
+        """Into a rootless container's scope: the stage where it waits for its id maps, whose child is then born there;
+        or the first process itself, where there are none to write."""
+        if self.scope is not None and self.to_be_brought:
+            self.scope.bring(pid)
+            self.to_be_brought = False
 
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
@@ -208,7 +226,8 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
-        self._limit_processes()
+        self._bring(pid)
+        limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         container.save()
@@ -229,13 +248,6 @@ class _Birth(Answers):
             options.on_ready(container)
         return b""
 
-    def _limit_processes(self) -> None:
-        resources = self.config.linux.resources
-        if resources is not None and resources.pids is not None and self.container.facts.cgroup_paths:
-            # Not before: with a limit of 1 the container's first process could not be cloned beside the stage.
-            only = type(resources)(pids=resources.pids)
-            self.container.cgroup.apply(only, devices=False, warnings=self.warnings)
-
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
 
@@ -252,29 +264,76 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno, where="--pid-file", hint=hint) from error
 
 
-def _make_cgroup(container: Container, config: Config, host: Host, undo: _Undo, warnings: list[str]) -> Cgroup:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    predicted = cgroups.predict(config.linux.cgroups_path, container.id)
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
+def make_cgroup(
+    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
+) -> tuple[Cgroup, Scope | None]:
+    """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
+    rootless = host.uid != 0 or not host.in_initial_userns
+    resources = config.linux.resources
+    path, scope, keeper = config.linux.cgroups_path, None, 0
+    if systemd:
+        scope, path = _start_scope(container, config, undo, rootless=rootless)
+        keeper = scope.keeper
+        resources = scope.rounded(resources)
+    else:
+        _foretell(container, cgroups.predict(path, container.id))
     cgroup = Cgroup.create(
-        config.linux.cgroups_path,
+        path,
         container.id,
         where="linux.cgroupsPath",
-        resources=config.linux.resources,
-        rootless=host.uid != 0 or not host.in_initial_userns,
+        resources=resources,
+        rootless=rootless,
+        keeper=keeper,
     )
     undo.add(cgroup.delete)
     undo.add(cgroup.kill)
     container.facts.cgroup_paths = cgroup.paths()
     container.save()
-    resources = config.linux.resources
     if resources is not None:
-        # The limit of processes comes when all of ours are gone from the cgroup: see `_Birth.ready`.
+        # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings)
-    return cgroup
+    return cgroup, scope
+
+
+def _foretell(container: Container, predicted: dict[str, str]) -> None:
+    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
+    # there already, for it may be somebody else's.
+    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+    container.save()
+
+
+def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: bool) -> tuple[Scope, str]:
+    """The unit, made by systemd, and its cgroup as a path from the top."""
+    from masu.runtime import scope as scopes  # by who asks for systemd
+
+    layout = cgroups.detect()
+    unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
+    if not rootless:
+        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
+    scope = scopes.Scope(unit)
+    undo.add(scope.close)
+    scope.start(config, container.id, layout)
+    undo.add(scope.abandon)
+    # Only now it is surely ours; had we been killed before this, it would have gone by itself.
+    container.facts.unit = unit.name, "user" if unit.user else "system"
+    container.save()
+    return scope, scope.place(layout)
+
+
+def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
+    scope is done with then."""
+    if scope is not None:
+        scope.release()
+    resources = config.linux.resources
+    if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
+        only = type(resources)(pids=resources.pids)
+        if scope is not None:
+            scope.set(container.cgroup, only)
+        container.cgroup.apply(only, devices=False, warnings=warnings)
+    if scope is not None:
+        scope.close()
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:

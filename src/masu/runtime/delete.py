@@ -17,7 +17,7 @@ _KILL_DEADLINE_S = 10.0
 
 
 def delete(container: Container, *, force: bool = False) -> list[str]:
-    """Removes a stopped or created container, with `force` any; returns warnings of poststop hooks.
+    """Removes a stopped or created container, with `force` any; returns warnings, those of poststop hooks among them.
 
     Raises FailedPrecondition for one that runs; KernelError when a process does not die or a cgroup stays busy.
     """
@@ -28,18 +28,15 @@ def delete(container: Container, *, force: bool = False) -> list[str]:
         if status != lifecycle.STOPPED:
             _end(container)
         config = _config_with_hooks(container)
-        if container.facts.cgroup_paths:
-            cgroup = container.cgroup
-            # Processes that outlived the first one: without a PID namespace of their own nobody killed them.
-            cgroup.kill()
-            cgroup.delete()
+        # Also processes that outlived the first one: without a PID namespace of their own nobody killed them.
+        warnings = container.remove_cgroup()
         state = container.state(lifecycle.STOPPED)
         container.remove_directory()
     if config is None:
-        return []
+        return warnings
     from masu.runtime import hooks  # by whose configuration has some
 
-    return hooks.run_all_warning(config, "poststop", state)
+    return warnings + hooks.run_all_warning(config, "poststop", state)
 
 
 def _end(container: Container) -> None:

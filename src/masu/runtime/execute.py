@@ -84,6 +84,8 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         cgroup = whole.sub(options.cgroups) if options.cgroups else whole.for_exec(container.facts.pid)
         mapped = bool(join & namespaces.FLAGS["user"])
         joins, cgroup_dir = ways_in(cgroup, mapped=mapped)
+        if container.facts.unit[1] == "user":
+            joins, cgroup_dir = (), ""  # systemd brings it there: see `_Birth.ready`
         wishes = Wishes(
             join_files=joins,
             cgroup_dir=cgroup_dir,
@@ -141,6 +143,10 @@ class _Birth(Answers):
         self.warnings = warnings
 
     def ready(self, pid: int, pidfd: int) -> bytes:
+        if self.container.facts.unit[1] == "user":
+            from masu.runtime import scope  # by whose containers are systemd's
+
+            scope.bring(self.container, pid)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:

@@ -24,7 +24,7 @@ def features() -> dict[str, object]:
         "linux": {
             "namespaces": sorted(linux.NAMESPACES),
             "capabilities": list(capabilities.NUMBERS),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": _seccomp(support),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -38,7 +38,7 @@ def features() -> dict[str, object]:
         },
         "annotations": {"io.github.seccomp.libseccomp.version": support.version} if support else {},
         # Prefixes end with a point (features.md).
-        "potentiallyUnsafeConfigAnnotations": [extras.PREFIX],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", extras.PREFIX],
     }
 
 

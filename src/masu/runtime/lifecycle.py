@@ -29,7 +29,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pause": (CREATED, RUNNING),
     "resume": (PAUSED,),
     "update": (CREATED, RUNNING, PAUSED),
+    "mount": (CREATED, RUNNING, PAUSED),
     "delete": (CREATED, STOPPED),
+    "checkpoint": (RUNNING, PAUSED),
 }
 
 _REFUSALS: dict[tuple[str, str], str] = {
@@ -45,8 +47,11 @@ _REFUSALS: dict[tuple[str, str], str] = {
     ("resume", CREATED): "container not paused",
     ("resume", STOPPED): "container not paused",
     ("update", STOPPED): "container not running",
+    ("mount", STOPPED): "container not running",
     ("delete", RUNNING): "cannot delete container {id} that is not stopped: running",
     ("delete", PAUSED): "cannot delete container {id} that is not stopped: paused",
+    ("checkpoint", CREATED): "Container cannot be checkpointed in created state",
+    ("checkpoint", STOPPED): "Container cannot be checkpointed in stopped state",
 }
 
 _HINTS: dict[tuple[str, str], str] = {

@@ -42,7 +42,14 @@ def update(container: Container, changes: Object, *, where: str = "resources") -
         linux = config.get("linux") or {}
         present = read(LinuxResources, linux.get("resources") or {}, "linux.resources", []).to_json()
         written, merged = _merged(present, changes)
-        container.cgroup.update(read(LinuxResources, written, where, []), where=where, warnings=warnings)
+        resources = read(LinuxResources, written, where, [])
+        if container.facts.unit[0]:
+            from masu.runtime import scope  # by whose containers are systemd's
+
+            before = read(LinuxResources, present, "linux.resources", [])
+            scope.update(container, resources, before, where=where, warnings=warnings)
+        else:
+            container.cgroup.update(resources, where=where, warnings=warnings)
         config["linux"] = {**linux, "resources": merged}
         container.save_config(config)
     return warnings

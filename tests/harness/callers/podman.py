@@ -83,7 +83,9 @@ class RootlessPodman(Podman):
     def __init__(self, premises: Premises) -> None:
         self.premises = premises
         home, runtime = "/run/home", f"/run/user/{self.UID}"
-        for place in (home, runtime):
+        # Where the document says that it goes.
+        conf, image = f"{home}/.config/containers/containers.conf", f"{home}/busybox.tar"
+        for place in (home, f"{home}/.config", os.path.dirname(conf), runtime):
             premises.run(["install", "-d", "-m", "700", "-o", str(self.UID), "-g", str(self.UID), place])
         account = f"person:x:{self.UID}:{self.UID}::{home}:/bin/sh\n"
         for name, lines in {
@@ -94,11 +96,10 @@ class RootlessPodman(Podman):
         }.items():
             (premises.folder / name).write_text(lines)
             premises.run(["mount", "--bind", premises.folder / name, f"/etc/{name}"])
-        conf, image = f"{home}/containers.conf", f"{home}/busybox.tar"
         premises.path(conf).write_text(MACHINE + document.snippet("Podman", "toml"))
         archive("busybox", premises.folder).chmod(0o644)
         premises.run(["cp", premises.folder / "busybox.tar", image])
-        self.environment = {"CONTAINERS_CONF": conf, "HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
+        self.environment = {"HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
         ids = ["--reuid", str(self.UID), "--regid", str(self.UID), "--init-groups"]
         # Overlays in a user namespace are a matter of the kernel; copies always work.
         self.words = [peer("setpriv"), *ids, "env", "--chdir", home, peer("podman"), "--storage-driver", "vfs"]

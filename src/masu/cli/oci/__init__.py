@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 
 from masu import __version__
-from masu.cli.oci.later import command
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
-from masu.errors import MasuError, Unimplemented, describe_errno
+from masu.errors import MasuError, describe_errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VERBS = {
+    "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container, often used with a detached container",
     "events": "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
@@ -22,19 +22,17 @@ _VERBS = {
     "features": "show the enabled features",
     "kill": "send the specified signal (default: SIGTERM) to the container's init process",
     "list": "list containers started with the given --root",
+    "mounts": "add mounts to a container that is there, or remove them",
     "pause": "suspend all processes inside the container",
     "plan": "show what creating the container would ask of the kernel, without doing it",
     "ps": "display the processes running inside the container",
+    "restore": "restore a container from a previous checkpoint",
     "resume": "resume all processes that have been previously paused",
     "run": "create and run a container",
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
     "update": "update container resource constraints",
-}
-_LATER = {
-    "checkpoint": "checkpoint a running container",
-    "restore": "restore a container from a previous checkpoint",
 }
 
 PROGRAM = Program(
@@ -52,8 +50,7 @@ PROGRAM = Program(
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
         Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
     ),
-    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items())
-    + tuple(Entry(command(name), summary, hidden=True) for name, summary in _LATER.items()),
+    entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items()),
 )
 
 
@@ -64,8 +61,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         call = PROGRAM.parse(argv)
         log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
-        if call.globals.on("systemd-cgroup"):
-            raise Unimplemented("--systemd-cgroup", detail="only the cgroupfs driver is here yet")
         assert call.command.run is not None
         return call.command.run(call)
     except Help as help:

@@ -72,6 +72,7 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         pidfd_socket=options.text("pidfd-socket"),
         preserve_fds=preserve,
         seccomp_cache=seccomp_cache(root_of(call)),
+        systemd=call.globals.on("systemd-cgroup"),
     )
 
 
@@ -86,6 +87,9 @@ def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
 
         for line in describe.to_text(ops).splitlines():
             log.debug(line)
+        for op in ops:
+            if op.name == "seccomp":  # as runc says it
+                log.debug(f"seccomp filter flags: {op.fields['flags']!r}")
 
     return tell
 

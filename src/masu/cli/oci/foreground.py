@@ -10,11 +10,20 @@ from masu.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from masu.cli.oci.console import Console
-    from masu.runtime.launch import Launched
+
+    class Running(Protocol):
+        """A child of ours that was launched, or restored."""
+
+        pid: int
+        pidfd: int
+
+        def close(self) -> None: ...
 
 
-def wait(launched: Launched, signals: Signals, console: Console | None) -> int:
+def wait(launched: Running, signals: Signals, console: Console | None) -> int:
     """Until the first process ends; its exit status, 128 + n for signal n."""
     try:
         if console is None:
@@ -27,7 +36,7 @@ def wait(launched: Launched, signals: Signals, console: Console | None) -> int:
         launched.close()
 
 
-def _loop(launched: Launched, signals: Signals, console: Console | None) -> int:
+def _loop(launched: Running, signals: Signals, console: Console | None) -> int:
     poll = select.poll()
     poll.register(signals.fd, select.POLLIN)
     # Neither ours nor the kernel's signal may be missed: a child that died before we listened is reaped first.
@@ -46,7 +55,7 @@ def _loop(launched: Launched, signals: Signals, console: Console | None) -> int:
     return status
 
 
-def _handle(numbers: list[int], launched: Launched, console: Console | None) -> int | None:
+def _handle(numbers: list[int], launched: Running, console: Console | None) -> int | None:
     status = None
     for number in numbers:
         if number == SIGCHLD:

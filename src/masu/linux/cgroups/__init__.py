@@ -12,6 +12,7 @@
     v1.py v2.py  config -> settings                     values.py    ranges and conversions they share
     devices.py   device rules -> one table              oom.py       who was killed for memory
     stats.py     what was used, as values               collect.py   reading it
+    systemd.py   config -> a unit and its properties    manager.py   asking systemd for it
 
 Only layout, group, making and files are loaded at import; the rest when first needed.
 """

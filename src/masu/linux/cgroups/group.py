@@ -74,6 +74,7 @@ class Cgroup:
         layout: Layout | None = None,
         resources: Resources | None = None,
         rootless: bool = False,
+        keeper: int = 0,
     ) -> Cgroup:
         """Make the directories for `linux.cgroupsPath`, without limits yet.
 
@@ -83,13 +84,14 @@ class Cgroup:
 
         `resources` lets v2 decide whether a threaded place will do. `rootless`: hierarchies that we have no right
         to are left out as long as no path was asked for; a limit that would need one of them fails in `apply`.
+        `keeper`: the pid of a process that may be there already, since it is ours.
 
         Raises InvalidArgument (bad path), FailedPrecondition (in use, frozen, no cgroups mounted), KernelError. After
         a failure everything made here is gone again.
         """
         from masu.linux.cgroups.making import Maker
 
-        maker = Maker(layout or detect(), where, tolerant=rootless and not cgroups_path)
+        maker = Maker(layout or detect(), where, tolerant=rootless and not cgroups_path, keeper=keeper)
         maker.make(cgroups_path, id, resources)
         group = cls(maker.paths)
         group._cpuset_error = maker.cpuset_error
@@ -174,7 +176,7 @@ class Cgroup:
         Raises InvalidArgument (the place in the config), FailedPrecondition (controller not there), KernelError
         (file, value, errno, hint). What was written before a failure stays written.
         """
-        settings = [] if resources is None else self._checked(resources, where, warnings)
+        settings = [] if resources is None else self.checked(resources, where, warnings)
         directories = Directories(self._directory_of)
         try:
             # The first thing a task needs on v1, and the first that may be refused.
@@ -190,7 +192,7 @@ class Cgroup:
         """Change limits of a running container; device rules stay. Errors as in `apply`, but what had been changed
         before a failure is then as it was; what fails in that is added to the error's `cleanup`.
         """
-        settings = self._checked(resources, where, warnings)
+        settings = self.checked(resources, where, warnings)
         directories = Directories(self._directory_of)
         try:
             before = files.present(settings, directories)
@@ -205,7 +207,7 @@ class Cgroup:
         finally:
             directories.close()
 
-    def _checked(self, resources: Resources, where: str, warnings: list[str] | None) -> list[Setting]:
+    def checked(self, resources: Resources, where: str, warnings: list[str] | None = None) -> list[Setting]:
         """The settings, when nothing of them is known to be wrong and their controllers have been passed down."""
         settings = self.settings(resources, where=where, warnings=warnings)
         if resources.memory is not None and resources.memory.check_before_update:
@@ -402,7 +404,7 @@ class Cgroup:
             raise FailedPrecondition("freezer", detail="cannot toggle freezer: cgroups not configured for container")
 
     def thaw(self) -> None:
-        """Let frozen processes run on; nothing happens to those that run. Errors as `freeze`."""
+        """Let frozen processes run on; nothing happens to those that run, or without any. Errors as `freeze`."""
         from masu.linux.cgroups import tasks
 
         if "freezer" in self._paths:

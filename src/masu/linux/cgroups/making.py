@@ -25,12 +25,13 @@ class Maker:
     """The making of one container's cgroup: afterwards `paths` is what Cgroup keeps, and `cpuset_error` why its
     cpuset could not take over its parent's CPUs and nodes (None when it could).
 
-    `tolerant`: hierarchies that we have no right to are left out.
+    `tolerant`: hierarchies that we have no right to are left out. `keeper`: a process that may be there already.
     """
 
-    __slots__ = ("cpuset_error", "layout", "made", "paths", "tolerant", "where")
+    __slots__ = ("cpuset_error", "keeper", "layout", "made", "paths", "tolerant", "where")
 
-    def __init__(self, layout: Layout, where: str, *, tolerant: bool) -> None:
+    def __init__(self, layout: Layout, where: str, *, tolerant: bool, keeper: int = 0) -> None:
+        self.keeper = keeper
         self.layout = layout
         self.where = where
         self.tolerant = tolerant
@@ -69,7 +70,7 @@ class Maker:
                         continue
                     raise _mkdir_error(path, e, self.where) from e
                 if not new:
-                    _refuse_in_use(path, "" if controller == "" else "v1", self.where)
+                    _refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
                 if controller == "cpuset":
                     self._fill_cpuset(path, self.layout.mounts[controller].path)
                 done.add(path)
@@ -104,7 +105,7 @@ class Maker:
         finally:
             self.made.extend(tree.made)
         if not new:
-            _refuse_in_use(path, "v2", self.where)
+            _refuse_in_use(path, "v2", self.where, self.keeper)
         self.paths[""] = path
 
     def _mkdir(self, path: str, base: str) -> bool:
@@ -216,11 +217,11 @@ def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool
     return "/".join(parts), text.startswith("/")
 
 
-def _refuse_in_use(path: str, kind: str, where: str) -> None:
+def _refuse_in_use(path: str, kind: str, where: str, keeper: int) -> None:
     """An existing cgroup is taken only if it is empty and not frozen. The sentences are runc's."""
     from masu.linux.cgroups import tasks
 
-    found = tasks.pids(path)
+    found = [pid for pid in tasks.pids(path) if pid != keeper]
     if found:
         raise FailedPrecondition(
             "cgroup",

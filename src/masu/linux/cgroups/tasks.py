@@ -113,7 +113,8 @@ def freeze_v1(directory: str, *, deadline_s: float = FREEZE_DEADLINE_S) -> None:
 
 
 def thaw_v1(directory: str) -> None:
-    _write_or_raise(directory, "freezer.state", "THAWED")
+    """A cgroup that is gone is no error: nobody is left to be thawed."""
+    _thaw(directory, "freezer.state", "THAWED")
 
 
 def frozen_v1(directory: str) -> bool:
@@ -151,7 +152,15 @@ def freeze_v2(directory: str, *, deadline_s: float = FREEZE_DEADLINE_S) -> None:
 
 
 def thaw_v2(directory: str) -> None:
-    _write_or_raise(directory, "cgroup.freeze", "0")
+    _thaw(directory, "cgroup.freeze", "0")
+
+
+def _thaw(directory: str, file: str, value: str) -> None:
+    try:
+        _write_or_raise(directory, file, value)
+    except KernelError as e:
+        if e.errno not in GONE:
+            raise
 
 
 def frozen_v2(directory: str) -> bool:

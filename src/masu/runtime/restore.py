@@ -1,0 +1,321 @@
+"""`restore`: a container out of a checkpoint, with the configuration of a bundle.
+
+    masu-oci                                        criu swrk, in a mount namespace of its own, in the cgroup
+      the checkpoint's files looked at
+      state directory, cgroups made and limited
+      sources of mounts laid out (criu.mounts)
+      RESTORE ─────────────────────────────────────►  makes namespaces
+      ◄── "setup-namespaces", pid                     (prestart and createRuntime hooks)
+                                                      mounts, processes, memory, files
+      ◄── "orphan-pts-master" + fd                    the terminal, for the console socket
+      ◄── "post-restore", pid                         all is there and nothing has run yet:
+      namespaces and mounts verified; state.json with the pid, pid file
+                                                      credentials, seccomp
+      ◄── "pre-resume"                                verified as well
+      ◄── answer: the processes run
+
+The restored process is our child (`rst_sibling`), as after a create. Whatever fails, nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_STREAM, socket
+
+from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unimplemented
+from masu.linux import fds, namespaces, pidfd, procfs
+from masu.runtime import facts as machine
+from masu.runtime import lifecycle
+from masu.runtime.container import Container, Facts
+from masu.runtime.create import Undo, check_sysctls, limit_processes, make_cgroup, write_pid_file
+from masu.runtime.criu import images as image_files
+from masu.runtime.criu import mounts, rpc, verify
+from masu.runtime.criu.images import Directory
+from masu.runtime.criu.options import CriuOptions, common, external
+from masu.runtime.launch import INHERIT
+from masu.spec import times
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from masu.linux.cgroups import Cgroup
+    from masu.runtime.bundle import Bundle
+    from masu.runtime.scope import Scope
+    from masu.spec.runtime import Config
+
+_SIGKILL = 9
+
+
+class RestoreOptions:
+    """`criu` as in a checkpoint; the rest as in `create.Options`."""
+
+    __slots__ = ("console_fd", "criu", "on_ready", "pid_file", "stdio", "systemd")
+
+    def __init__(
+        self,
+        criu: CriuOptions,
+        *,
+        console_fd: int | None = None,
+        on_ready: Callable[[Container], None] | None = None,
+        pid_file: str = "",
+        stdio: tuple[int, int, int] = INHERIT,
+        systemd: bool = False,
+    ) -> None:
+        self.criu = criu
+        self.console_fd = console_fd
+        self.on_ready = on_ready
+        self.pid_file = pid_file
+        self.stdio = stdio
+        self.systemd = systemd
+
+
+class Restored:
+    """A container that runs again: its first process is our child; the owner closes `pidfd`."""
+
+    __slots__ = ("container", "pid", "pidfd", "warnings")
+
+    def __init__(self, container: Container, warnings: list[str]) -> None:
+        self.container = container
+        self.pid = 0
+        self.pidfd = -1
+        self.warnings = warnings
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def reap(self) -> None:
+        """Kills it, waits for it, closes."""
+        if self.pidfd < 0:
+            return
+        try:
+            pidfd.send_signal(self.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            pass
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+        self.close()
+
+
+def restore(root: str, id: str, bundle: Bundle, options: RestoreOptions) -> Restored:
+    """Makes the container `id` under `root` out of the checkpoint. Raises what is wrong with that, FailedPrecondition
+    when CRIU failed (the detail is what its log says), and the errors of every layer below; then nothing is left."""
+    config = bundle.config
+    check_sysctls(config)
+    if config.process is None:
+        raise InvalidArgument("config.json", where="process", detail="there is no process to restore")
+    if not any(space.type == "mount" for space in config.linux.namespaces):
+        raise Unimplemented("restore", where="linux.namespaces", detail="into the mount namespace of the host")
+    with Directory(options.criu.image_path, "--image-path", make=False) as images:
+        image_files.check(images, lazy=options.criu.lazy_pages)
+        descriptors = image_files.read_descriptors(images)
+        if not options.criu.work_path:
+            image_files.remove_written(images, image_files.RESTORE_LOG, image_files.RESTORE_STATS)
+            return _make(root, id, bundle, options, images, images, descriptors)
+        with Directory(options.criu.work_path, "--work-path", make=True) as work:
+            image_files.remove_written(work, image_files.RESTORE_LOG, image_files.RESTORE_STATS)
+            return _make(root, id, bundle, options, images, work, descriptors)
+
+
+def _make(
+    root: str,
+    id: str,
+    bundle: Bundle,
+    options: RestoreOptions,
+    images: Directory,
+    work: Directory,
+    descriptors: list[str],
+) -> Restored:
+    config, warnings = bundle.config, bundle.warnings
+    request = common(options.criu, image_files.RESTORE_LOG, config)
+    criu = rpc.find()
+    with rpc.Criu(criu) as asked:
+        asked.require()
+    container = Container.make(
+        root,
+        Facts(
+            id=id,
+            bundle=bundle.path,
+            rootfs=bundle.rootfs,
+            created=times.now(),
+            oci_version=config.oci_version,
+            annotations=dict(config.annotations),
+            owner_uid=os.geteuid(),
+            creator=(os.getpid(), procfs.start_time(os.getpid())),
+        ),
+    )
+    undo = Undo()
+    undo.add(container.remove_directory)
+    restored = Restored(container, warnings)
+    try:
+        with container.lock():
+            fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
+            cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, systemd=options.systemd)
+            undo.add(restored.reap)
+            try:
+                _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
+            except rpc.Failed as error:
+                image_files.quote_log(error, work, image_files.RESTORE_LOG)
+                if "Permission denied" in error.detail and config.linux.uid_mappings:
+                    # CRIU opens images and files of the host's stdio as it.
+                    error.hint = f"root of the container's user namespace must be able to read them; {error.hint}"
+                raise
+    except BaseException as error:
+        undo.run(error)
+        raise
+    return restored
+
+
+class _Birth:
+    """The host's part while CRIU raises the container."""
+
+    def __init__(self, restored: Restored, config: Config, options: RestoreOptions, scope: Scope | None) -> None:
+        self.restored = restored
+        self.scope = scope
+        self.container = restored.container
+        self.config = config
+        self.options = options
+        self._keep: list[int] = []
+        self._close: list[int] = []
+        self._verifier: verify.Verifier | None = None
+
+    def run(
+        self,
+        criu: str,
+        request: rpc.Options,
+        cgroup: Cgroup,
+        images: Directory,
+        work: Directory,
+        descriptors: list[str],
+    ) -> None:
+        request.set(rst_sibling=True, evasive_devices=True)
+        if self.options.criu.lsm_profile:
+            request.set(lsm_profile=self.options.criu.lsm_profile)
+        if self.options.criu.lsm_mount_context:
+            request.set(lsm_mount_context=self.options.criu.lsm_mount_context)
+        for number, name in image_files.outside(descriptors):
+            request.add("inherit_fd", name, number)
+        try:
+            self._give_namespaces(request)
+            with mounts.Staging(self.container.directory, self.container.facts.rootfs, self.config, cgroup) as staging:
+                directories = [staging.open(images), staging.open(work)]
+                self._close += directories
+                request.set(root=staging.root, images_dir_fd=directories[0], work_dir_fd=directories[1])
+                for name, path in staging.names.items():
+                    request.add("ext_mnt", name, path)
+                running = rpc.Criu(criu, keep=tuple(self._keep), stdio=self.options.stdio)
+            left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
+            self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
+            with running:
+                _enter(cgroup, running.pid)
+                for controller, path in procfs.cgroup_membership(running.pid).items():
+                    request.add("cg_root", controller, path)
+                running.run(rpc.RESTORE, request, self._notified)
+        finally:
+            for fd in (*self._keep, *self._close):
+                os.close(fd)
+
+    def _give_namespaces(self, request: rpc.Options) -> None:
+        outside = {path for _, _, path in external(self.config)}
+        for word, key, path in external(self.config):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                what = f"Requested {'network' if word == 'net' else word} namespace"
+                raise NotFound(what, path, error.errno or 0, where="linux.namespaces") from error
+            self._keep.append(fd)
+            request.add("inherit_fd", key, fd)
+        for index, space in enumerate(self.config.linux.namespaces):
+            if not space.path or space.path in outside:
+                continue
+            if space.type == "cgroup":
+                where = f"linux.namespaces[{index}]"
+                raise Unimplemented("restoring into a cgroup namespace", space.path, where=where)
+            request.add("join_ns", "mnt" if space.type == "mount" else space.type, space.path)
+
+    def _notified(self, script: str, pid: int, received: list[int]) -> None:
+        if script == "setup-namespaces":
+            self.restored.pid, self.restored.pidfd = pid, pidfd.open(pid)
+            self._set_up_network(pid)
+            self._run_hooks(pid)
+        elif script == "orphan-pts-master":
+            self._send_terminal(received)
+        elif script == "post-restore":
+            assert self._verifier is not None
+            self._verifier.check_places(pid)
+            self._is_there(pid)
+        elif script == "pre-resume":
+            self._check_credentials()
+
+    def _set_up_network(self, pid: int) -> None:
+        """What CRIU leaves out of a network namespace that is made anew; hooks may add to it."""
+        if not any(space.type == "network" and not space.path for space in self.config.linux.namespaces):
+            return
+        if namespaces.identity(pid, "network") == namespaces.identity("self", "network"):
+            return  # the checkpoint will have none: it is refused when all is there
+        from masu.linux import netdevice  # by whose network is their own
+
+        netdevice.raise_loopback(pid)
+        netdevice.move_all(self.config.linux.net_devices, pid, where="linux.netDevices")
+
+    def _run_hooks(self, pid: int) -> None:
+        if self.config.hooks is None:
+            return
+        from masu.runtime import hooks  # by whose configuration has some
+
+        state = self.container.state(lifecycle.CREATING, pid)
+        hooks.run_all(self.config, "prestart", state)
+        hooks.run_all(self.config, "createRuntime", state)
+
+    def _check_credentials(self) -> None:
+        assert self._verifier is not None
+        try:
+            self._verifier.check_credentials(self.restored.pid)
+        except (MasuError, OSError):
+            # CRIU goes on whatever the answer to this one is. They are stopped, and die before they run.
+            self.container.cgroup.kill()
+            raise
+
+    def _send_terminal(self, received: list[int]) -> None:
+        if self.options.console_fd is None or not received:
+            raise InvalidArgument(
+                "process.terminal",
+                detail="the checkpoint is of a container with a terminal, config.json has none",
+                hint="restore it with the configuration that it was made with",
+            )
+        # A copy: the caller closes its own.
+        console = socket(AF_UNIX, SOCK_STREAM, 0, os.dup(self.options.console_fd))
+        try:
+            fds.send_fds(console, b"/dev/ptmx", received[:1])
+        finally:
+            console.close()
+
+    def _is_there(self, pid: int) -> None:
+        container = self.container
+        if self.restored.pidfd < 0:  # without a namespace of its own there was no "setup-namespaces"
+            self.restored.pid, self.restored.pidfd = pid, pidfd.open(pid)
+        limit_processes(container, self.config, self.restored.warnings, self.scope)
+        container.facts.pid = pid
+        container.facts.start_time = procfs.start_time(pid)
+        container.save()
+        if self.options.pid_file:
+            write_pid_file(self.options.pid_file, pid)
+        if self.options.on_ready is not None:
+            self.options.on_ready(container)
+
+
+def _enter(cgroup: Cgroup, pid: int) -> None:
+    """CRIU goes into the cgroup; what it raises is born there."""
+    for path in cgroup.join_files():
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, str(pid).encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise KernelError("write", path, error.errno or 0, where="linux.cgroupsPath") from error

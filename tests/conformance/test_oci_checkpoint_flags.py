@@ -1,0 +1,180 @@
+"""checkpoint and restore: what reaches CRIU, from flags, configuration and the machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
+from harness.oci import Runtime
+from harness.programs import peer
+from images.rootfs import rootfs
+
+pytestmark = pytest.mark.root
+
+
+# Each line goes through what has to survive: a connection with oneself, and the lock is held.
+HOLDER = """
+import fcntl, socket, sys
+server = socket.create_server(("127.0.0.1", 1234))
+there = socket.create_connection(("127.0.0.1", 1234))
+here = server.accept()[0]
+file = open("/tmp/file", "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+for number, line in enumerate(sys.stdin, 1):
+    there.sendall(line.encode())
+    print(number, here.recv(4096).decode().strip(), flush=True)
+"""
+
+
+def test_flags_reach_criu(masu_oci: Runtime, criu: str, talks: Callable[[], Talk]) -> None:
+    """What CRIU refuses without a flag it takes with it. (runc leaves the loopback device down: nothing comes back.)"""
+    peer("iptables")  # CRIU holds a connection still by it
+
+    def holding(config: dict[str, Any]) -> None:
+        config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        config["process"].update(args=["/usr/local/bin/python3", "-c", HOLDER])
+
+    box, talk, after = Box(masu_oci, rootfs("python"), holding), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    for number, flag in enumerate(["--link-remap", "--tcp-established", "--file-locks"], 2):
+        assert box.checkpoint(flag, check=False).returncode != 0
+        assert talk.say("still") == f"{number} still"
+    flags = ["--tcp-established", "--file-locks"]
+    box.checkpoint(*flags)
+    box.restore(after, *flags)
+    assert after.say("again") == "5 again"
+
+
+def test_pages_that_are_taken_later(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """--lazy-pages: the fd is told when the memory may be taken; when who took it hangs up, all is done."""
+    box, talk = Box(masu_oci, busybox), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    with served_later(box) as (port, dumping):
+        assert (box.images / "inventory.img").exists()
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert dumping.wait(20) == 0
+    assert masu_oci("list", "-q").stdout == ""
+
+
+def test_a_page_server(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    box, talk, after = Box(masu_oci, busybox), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    box.images.mkdir()
+    port = free_port()
+    listening, said = os.pipe()
+    # It writes a byte to the fd when it listens.
+    command = [criu, "page-server", "--address", "127.0.0.1", "--port", str(port), "-D", str(box.images)]
+    command += ["--status-fd", str(said)]
+    with running(command, said) as server:
+        os.close(said)
+        with os.fdopen(listening, "rb") as told:
+            assert told.read(1) == b"\0"
+        box.checkpoint("--page-server", f"127.0.0.1:{port}")
+        assert server.wait(20) == 0
+    box.restore(after)
+    assert after.say("two") == "2 two"
+
+
+def test_what_the_kernel_lacks_is_said(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """A pre-dump needs the kernel to note which pages are written (CONFIG_MEM_SOFT_DIRTY)."""
+    box, talk, after = Box(masu_oci, busybox), talks(), talks()
+    box.run(talk)
+    tracked = subprocess.run([criu, "check", "--feature", "mem_dirty_track"], capture_output=True, check=False)
+    before = str(masu_oci.folder / "before")
+    dumped_before = masu_oci("checkpoint", "--pre-dump", "--image-path", before, box.id, check=False)
+    assert talk.say("one") == "1 one"
+    if tracked.returncode != 0:
+        assert "criu is missing features: [MemTrack]" in dumped_before.stderr
+        return
+    assert dumped_before.returncode == 0
+    box.checkpoint("--parent-path", "../before")
+    assert (box.images / "parent").is_symlink()
+    box.restore(after)
+    assert after.say("two") == "2 two"
+
+
+def test_crius_own_configuration(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    file = runtime.folder / "criu.conf"
+    file.write_text("log-file another.log\n")
+
+    def annotated(config: dict[str, Any]) -> None:
+        config["annotations"] = {"org.criu.config": str(file)}
+
+    box, after = Box(runtime, busybox, annotated), talks()
+    dumped(box, talks())
+    assert (box.work / "another.log").exists()
+    assert not (box.work / "dump.log").exists()
+    (box.work / "another.log").unlink()
+    box.restore(after)
+    assert (box.work / "another.log").exists()
+
+
+def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    def placed(config: dict[str, Any]) -> None:
+        config["linux"]["cgroupsPath"] = f"/masu-test-placed/{name}"
+        config["linux"]["resources"] = {"pids": {"limit": 20}, "memory": {"limit": 64 << 20}}
+
+    name = "first"
+    first, after = Box(runtime, busybox, placed), talks()
+    dumped(first, talks())
+    name = "second"
+    second = Box(runtime, busybox, placed)
+    second.images = first.images
+    second.restore(after, "--manage-cgroups-mode", "ignore")
+    assert after.say("two") == "2 two"
+    groups = Path(f"/proc/{second.pid}/cgroup").read_text().splitlines()
+    assert next(line for line in groups if ":pids:" in line).endswith(":/masu-test-placed/second")
+    assert Path("/sys/fs/cgroup/pids/masu-test-placed/second/pids.max").read_text() == "20\n"
+    runtime("delete", "--force", second.id)
+    for folder in Path("/sys/fs/cgroup").glob("*/masu-test-placed"):
+        assert list(folder.glob("*/")) == []
+        folder.rmdir()
+
+
+def test_with_a_user_namespace(masu_oci: Runtime, criu: str, own_busybox: Path, talks: Callable[[], Talk]) -> None:
+    def mapped(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uid", "gid"):
+            config["linux"][f"{kind}Mappings"] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+
+    subprocess.run(["chown", "-R", "100000:100000", own_busybox], check=True)
+    box, after = Box(masu_oci, own_busybox, mapped), talks()
+    dumped(box, talks())
+    assert "root of the container's user namespace must be able to read them" in box.refused()
+    subprocess.run(["chmod", "-R", "a+rX", box.images], check=True)
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert Path(f"/proc/{box.pid}/uid_map").read_text().split() == ["0", "100000", "1000"]
+
+
+def test_with_a_cgroup_namespace(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    def spaced(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+        config["mounts"].append(
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}
+        )
+
+    options: list[str] = []
+    box, after = Box(masu_oci, busybox, spaced), talks()
+    dumped(box, talks())
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert os.readlink(f"/proc/{box.pid}/ns/cgroup") != os.readlink("/proc/self/ns/cgroup")
+    box.checkpoint()
+    # Without managing cgroups CRIU makes no namespace for them, and mounts what the host has.
+    ignore = ["--manage-cgroups-mode", "ignore"]
+    assert "/sys/fs/cgroup/cpuset shows a cgroup that is not the container's" in box.refused(*ignore)
+    options = ["ro"]
+    box, after = Box(masu_oci, busybox, spaced), talks()
+    dumped(box, talks())
+    box.restore(after, *ignore)
+    assert after.say("two") == "2 two"

@@ -1,0 +1,39 @@
+"""What a TAP document says (testanything.org), and its line in the table of docs/conformance.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """`verdict` is "ok", "skip" or "failed"; `said` what the suite gave as the reason for a skip."""
+
+    title: str
+    verdict: str
+    said: str
+
+
+def cases(tap: str, prefix: str = "") -> list[Case]:
+    found = []
+    for line in tap.splitlines():
+        match = re.match(r"(not )?ok (?:\d+)? ?(?:- )?(.*?)(?: # (?:skip|SKIP) ?(.*))?$", line.strip())
+        if match:
+            bad, title, skipped = match.groups()
+            verdict = "failed" if bad else "ok" if skipped is None else "skip"
+            found.append(Case(prefix + title, verdict, skipped or ""))
+    return found
+
+
+def row(name: str, found: Iterable[Case]) -> str:
+    """A line of the table: cases, passed, skipped, failed."""
+    verdicts = [case.verdict for case in found]
+    counts = [len(verdicts), *(verdicts.count(verdict) for verdict in ("ok", "skip", "failed"))]
+    return f"| {name} | {' | '.join(map(str, counts))} |"
+
+
+def report(name: str, found: list[Case]) -> str:
+    """The line, and what failed."""
+    return "\n".join([row(name, found), *(case.title for case in found if case.verdict == "failed")])
