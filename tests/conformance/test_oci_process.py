@@ -193,3 +193,12 @@ def test_log_json_of_an_error(masu_oci: Runtime, probe_rootfs: Path) -> None:
     assert record["level"] == "error"
     assert record["error"]["kind"]
     assert record["error"]["where"].startswith("mounts[3]")
+
+
+def test_a_working_directory_that_is_missing_is_made(runtime: Runtime, own_probe_rootfs: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["cwd"] = "/srv/app"
+        config["root"]["readonly"] = True
+
+    assert runtime.run(own_probe_rootfs, "cwd", "--", "mode", "/srv/app", change=change).stdout.startswith("/srv/app\n")
+    assert (own_probe_rootfs / "srv/app").stat().st_mode & 0o7777 == 0o755

@@ -581,7 +581,11 @@ def _bind_device(draft: Draft, source: str, target: str, where: str) -> None:
 
 
 def add_finish(draft: Draft, config: Config) -> None:
-    """After the root has been entered: what had to stay writable until now becomes read-only."""
+    """After the root has been entered: the working directory is made, then what had to stay writable until now
+    becomes read-only."""
+    if config.process is not None and clean(config.process.cwd) != "/":
+        # As runc does: Kubernetes' workingDir need not be in the image.
+        draft.inside.append(Op("mkdir", "process.cwd", path=config.process.cwd, mode=0o755, uid=0, gid=0))
     for index, entry in enumerate(config.mounts):
         if clean(entry.destination) == "/dev" and "ro" in entry.options and not _dev_is_bind(config):
             draft.inside.append(

@@ -196,7 +196,11 @@ class Container:
         except OSError as error:
             raise KernelError("mkdir", directory, error.errno or 0) from error
         container = cls(directory, facts)
-        container.save()
+        try:
+            container.save()
+        except KernelError:
+            container.remove_directory()
+            raise
         return container
 
     def save(self) -> None:

@@ -26,6 +26,9 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+# Only who owns the namespace may mount these (sysfs_init_fs_context() and its like ask ns_capable()).
+_BELONG_TO = {"sysfs": "network", "mqueue": "ipc", "proc": "pid"}
+
 # A word of masu-launch's about a program -> what to do about it.
 _PROGRAMS = (
     (" is a directory", "name a program in it"),
@@ -79,6 +82,10 @@ def _mount(error: KernelError, op: Op) -> None:
         error.where = op.where + ".type"
         error.hint = closest(kind, tuple(_file_systems())) or "is its module loaded? see /proc/filesystems"
         return
+    if error.errno == e.EPERM and kind in _BELONG_TO:
+        owner = _BELONG_TO[kind]
+        error.hint = f'{kind} belongs to the {owner} namespace: add {{"type": "{owner}"}} to linux.namespaces'
+        return
     before, found, rest = error.detail.partition('option "')
     word, _, said = rest.partition('"')
     if error.errno != e.EINVAL or before or not found:
@@ -89,6 +96,8 @@ def _mount(error: KernelError, op: Op) -> None:
         error.hint = closest(word.partition("=")[0], known) or error.hint
         if known:
             error.hint += f"; {kind} knows {', '.join(known)}"
+    elif "Invalid gid" in said or "Invalid uid" in said:
+        error.hint = f"add the id to linux.{said.split('Invalid ')[1][:3]}Mappings, or leave the option out"
     else:
         error.hint = "the file system knows the option, but not this value"
 
@@ -177,7 +186,7 @@ def killed_for_memory(ops: list[Op]) -> MasuError | None:
                 where="linux.resources.memory.limit",
                 # runc's sentence.
                 detail=f"container init was OOM-killed (memory limit too low?): the limit is {limit} bytes",
-                hint="ask for some MB more: masu-oci's own start needs about one",
+                hint="ask for some MB more: the start alone needs about one",
             )
     return None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from harness.mistakes import Change, Done, Mistake, Scene, both, of, put, run, without_namespace
+from harness.mistakes import Change, Done, Mistake, Scene, Way, both, of, put, run, without_namespace
+from harness.programs import peer
 
 
 def _resources(**fields: object) -> Change:
@@ -55,17 +55,24 @@ def _rlimit(type: str, soft: int, hard: int) -> Change:
     return put("process.rlimits", [{"type": type, "soft": soft, "hard": hard}])
 
 
-def _without_sys_resource(scene: Scene) -> None:
-    """As root in the containers of many CI services is."""
-    from harness.programs import peer
-
-    scene.runtime.command[:0] = [peer("setpriv"), "--bounding-set=-sys_resource"]
-
-
-def _powerless(change: Change) -> Any:
+def _powerless(change: Change) -> Way:
     def make(scene: Scene) -> Done:
-        _without_sys_resource(scene)
+        scene.without("sys_resource")
         return scene.born("run", change=change)
+
+    return make
+
+
+def _cgroups(script: str) -> Way:
+    """In a mount namespace of its own, in which the shell's `script` has changed /sys/fs/cgroup."""
+
+    def make(scene: Scene) -> Done:
+        words = [peer("unshare"), "--mount", "sh", "-ec", script + '; exec "$@"', "sh"]
+        scene.runtime.command[:0] = words
+        try:
+            return scene.born("run")
+        finally:
+            del scene.runtime.command[: len(words)]
 
     return make
 
@@ -75,6 +82,22 @@ def _sysctl(**settings: str) -> Change:
 
 
 MISTAKES = (
+    Mistake(
+        "cgroups that are mounted read-only",
+        _cgroups("for each in /sys/fs/cgroup/*; do mount -o remount,bind,ro $each; done"),
+        "linux.cgroupsPath",
+        "mkdir",
+        "EROFS: Read-only file system",
+        "mounted read-only",
+        why_not=_not_v1,
+    ),
+    Mistake(
+        "cgroups that are not mounted",
+        _cgroups("mount -t tmpfs none /sys/fs/cgroup"),
+        "linux.cgroupsPath",
+        "mount",
+        why_not=_not_v1,
+    ),
     Mistake(
         "a controller that is not there",
         run(_resources(network={"classID": 1048577})),
