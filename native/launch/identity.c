@@ -174,9 +174,10 @@ int do_setuser(struct launch *launch, const struct operation *op, struct masu_er
 {
     unsigned uid = small_of(op, F_SETUSER_UID), gid = small_of(op, F_SETUSER_GID);
     const struct field *groups = &op->field[F_SETUSER_GROUPS];
-    if (small_of(op, F_SETUSER_KEEP_GROUPS) == 0) {
+    unsigned keep = small_of(op, F_SETUSER_KEEP_GROUPS);
+    if (keep != KEEP_GROUPS) {
         long result = sys(__NR_setgroups, groups->length / 4, groups->data);
-        if (result < 0)
+        if (result < 0 && !(keep == KEEP_GROUPS_IF_DENIED && result == -EPERM))
             return fail(err, result, "setgroups%s", result == -EINVAL ? ": a group is not mapped" : "");
     }
     /* Permitted capabilities survive, until `caps` says what they are to be (capabilities(7)). */
@@ -213,6 +214,11 @@ int do_caps(struct launch *launch, const struct operation *op, struct masu_error
             return -1;
     }
     return 0;
+}
+
+int do_dumpable(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    return check(err, sys_prctl(PR_SET_DUMPABLE, 1, 0, 0), "prctl PR_SET_DUMPABLE");
 }
 
 int do_umask(struct launch *launch, const struct operation *op, struct masu_error *err)

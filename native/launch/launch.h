@@ -218,7 +218,7 @@ operation_function do_console, do_stdio, do_stdio_owner;
 
 operation_function do_become, do_rlimit, do_scheduler, do_ioprio, do_personality, do_mempolicy, do_affinity;
 operation_function do_keyring, do_setsid, do_pdeathsig, do_hostname, do_domainname, do_no_new_privs, do_bounding;
-operation_function do_setuser, do_caps, do_umask, do_chdir, do_loopback;
+operation_function do_setuser, do_caps, do_umask, do_chdir, do_loopback, do_dumpable;
 
 /* ---- seccomp.c, hook.c, exec.c ---- */
 

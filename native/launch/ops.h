@@ -11,6 +11,8 @@
 
 #define CONSOLE_BIND 1
 #define CONSOLE_CTTY 2
+#define KEEP_GROUPS 1
+#define KEEP_GROUPS_IF_DENIED 2
 #define MONITOR_EPHEMERAL 8
 #define MONITOR_OPEN_STDIN 2
 #define MONITOR_STDIN_ONCE 4
@@ -92,8 +94,9 @@ enum op_code {
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
     OP_UMOUNT = 59,
-    OP_OPEN_TREE_INSIDE = 61,
+    OP_OPEN_TREE_INSIDE = 62,
     OP_ENTER_ROOT = 60,
+    OP_DUMPABLE = 61,
 };
 
 /* Index of each field in its operation. */
@@ -252,7 +255,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 61
+#define OP_LAST 62
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -315,8 +318,9 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
     [59] = {"umount", 'C', "s"},
-    [61] = {"open_tree_inside", 'C', "usu"},
+    [62] = {"open_tree_inside", 'C', "usu"},
     [60] = {"enter_root", 'C', "su"},
+    [61] = {"dumpable", 'C', ""},
 };
 
 #endif

@@ -61,6 +61,7 @@ static operation_function *const operations[OP_LAST + 1] = {
     [OP_UMOUNT] = do_umount,
     [OP_OPEN_TREE_INSIDE] = do_open_tree_inside,
     [OP_ENTER_ROOT] = do_enter_root,
+    [OP_DUMPABLE] = do_dumpable,
 };
 
 void set_name(const char *name) { sys_prctl(PR_SET_NAME, (unsigned long)name, 0, 0); }
@@ -118,6 +119,9 @@ int do_setns(struct launch *launch, const struct operation *op, struct masu_erro
     int fd = slot_fd(launch, op, F_SETNS_SLOT, err);
     if (fd < 0)
         return -1;
+    /* A user namespace may deny setgroups(2): its members would keep groups of the host that only we can drop. */
+    if ((small_of(op, F_SETNS_NSTYPE) & CLONE_NEWUSER) != 0)
+        sys(__NR_setgroups, 0, NULL);
     int result = (int)sys(__NR_setns, fd, small_of(op, F_SETNS_NSTYPE));
     if (result == -EINVAL)
         return fail(err, result, "setns: not a namespace of that kind, or one that we are in already");

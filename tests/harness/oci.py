@@ -95,13 +95,19 @@ class Runtime:
         return name
 
     def __call__(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.call([*self.command, *args], check=check, **options)
+
+    def call(self, command: list[str], *, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
         # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end.
+        # New ones each time: a container that lives on may still write to those of its birth.
+        for name in ("out", "err"):
+            (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "out").open("w+b") as out, (self.folder / "err").open("w+b") as err:
             options.setdefault("stdout", out)
             options.setdefault("stderr", err)
-            done = subprocess.run([*self.command, *args], check=False, **options)
+            done = subprocess.run(command, check=False, **options)
             out.seek(0)
             err.seek(0)
             result = subprocess.CompletedProcess(

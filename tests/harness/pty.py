@@ -9,19 +9,30 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 from typing import Any
 
 
 class Terminal:
-    """Runs `command` with a new pty as its controlling terminal. Use as a context: the program is ended with it."""
+    """Runs `command` with a new pty as its controlling terminal. Use as a context: the program is ended with it.
+    `become` is called in the child, before the program."""
 
-    def __init__(self, command: list[str], *, rows: int = 24, columns: int = 80, **options: Any) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        rows: int = 24,
+        columns: int = 80,
+        become: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
         self.master, slave = os.openpty()
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
         def take_terminal() -> None:
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            become()
 
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=take_terminal, **options

@@ -87,9 +87,26 @@ def test_root_joins_others_before_the_user_namespace_and_a_user_after_it() -> No
         "linux__gidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
     }
     assert before(plan(Host(uid=0), **changes), "setns", "unshare")
-    assert before(plan(Host(uid=1000), **changes), "unshare", "setns")
+    assert before(plan(Host(uid=1000, capabilities=0), **changes), "unshare", "setns")
     ops = plan(**changes)
     assert names(ops)[names(ops).index("unshare") :][:4] == ["unshare", "sync", "become", "clone"]
+
+
+def test_without_power_over_mounts_they_are_cloned_in_the_user_namespace() -> None:
+    changes: dict[str, Any] = {
+        "linux__namespaces": [{"type": "user"}, {"type": "mount"}],
+        "linux__uidMappings": [{"containerID": 5, "hostID": 1000, "size": 1}],
+        "linux__gidMappings": [{"containerID": 6, "hostID": 1000, "size": 1}],
+    }
+    ops = plan(Host(uid=1000, capabilities=0), **changes)
+    trees = [i for i, op in enumerate(ops) if op.name in ("open_tree", "mount_attr")]
+    order = [(op.name, op.fields.get("flags")) for op in ops[: trees[0]] if op.name in ("unshare", "sync")]
+    assert order == [("unshare", namespaces.FLAGS["user"]), ("sync", None), ("unshare", namespaces.FLAGS["mount"])]
+    become, clone = ops[trees[-1] + 1 : trees[-1] + 3]
+    assert (become.name, become.fields) == ("become", {"uid": 5, "gid": 6})
+    assert (clone.name, clone.fields["flags"]) == ("clone", 0)
+    assert names(ops)[names(ops).index("caps") + 1] == "dumpable"
+    assert "dumpable" not in names(plan(**changes))
 
 
 def test_mount_namespace_is_joined_last() -> None:
@@ -307,6 +324,8 @@ def test_a_cgroup_namespace_is_joined_from_within_the_cgroup() -> None:
     ]
     by_path = plan(V2, Wishes(cgroup_dir="/x"), linux__namespaces=[{"type": "cgroup", "path": "/proc/1/ns/cgroup"}])
     assert before(by_path, "clone", "setns")
+    brought = names(build_exec(process, V2, Wishes(brought=True), pidfd=9, join=both, mapped=False))
+    assert brought.index("sync") < brought.index("setns")
     # Written to cgroup.procs before, it is in its cgroup already, and joins everything at once.
     ops = build_exec(process, V2, Wishes(join_files=("/x",)), pidfd=9, join=both, mapped=True)
     assert only(ops, "setns").fields["nstype"] == both

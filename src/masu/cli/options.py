@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+TRUE = ("1", "t", "T", "true", "TRUE", "True")
+FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 
 class UsageError(InvalidArgument):
@@ -459,9 +459,9 @@ class _Parser:
         value: object = typed
         try:
             if not flag.value:
-                if typed not in _TRUE and typed not in _FALSE:
+                if typed not in TRUE and typed not in FALSE:
                     raise ValueError("must be true or false")
-                value = typed in _TRUE
+                value = typed in TRUE
             elif flag.choices and typed not in flag.choices:
                 near = closest(typed, flag.choices)
                 raise ValueError(f"must be one of {', '.join(flag.choices)}" + (f" ({near})" if near else ""))

@@ -201,8 +201,8 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, *, dirfd: int | None
         os.close(parent)
 
 
-def private_directory(path: str) -> None:
-    """Makes `path` and whatever is missing above it, all of it 0700; what is there stays as it is.
+def private_directory(path: str) -> bool:
+    """Makes `path` and whatever is missing above it, all of it 0700; what is there stays as it is. True if it was made.
 
     os.makedirs gives its mode to the last one alone, and one open directory among those of our state shows others
     the setuid programs of containers below it (CVE-2021-41103, CVE-2024-25621). Raises KernelError.
@@ -220,6 +220,7 @@ def private_directory(path: str) -> None:
                 raise KernelError("mkdir", directory, errno.ENOTDIR) from None
         except OSError as e:
             raise KernelError("mkdir", directory, e.errno or 0) from e
+    return bool(missing)
 
 
 def syncfs(fd: int, name: str = "") -> None:

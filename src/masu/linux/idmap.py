@@ -148,7 +148,7 @@ def write(pid: int, uid_map: str, gid_map: str) -> None:
         if _sys.fstatfs_type(process) != _PROC_SUPER_MAGIC:
             raise PermissionDenied("/proc", detail="not a procfs")
         if uid_map and not _write_directly(process, pid, "uid_map", uid_map):
-            _run_helper("newuidmap", pid, uid_map, "/etc/subuid")
+            _run_helper("uid", pid, uid_map)
         if gid_map and not _write_directly(process, pid, "gid_map", gid_map):
             _write_gid_map_unprivileged(process, pid, gid_map)
     finally:
@@ -184,7 +184,7 @@ def _write_gid_map_unprivileged(process: int, pid: int, gid_map: str) -> None:
         except OSError as e:
             raise KernelError("write", f"/proc/{pid}/gid_map", e.errno or 0) from e
         return
-    _run_helper("newgidmap", pid, gid_map, "/etc/subgid")
+    _run_helper("gid", pid, gid_map)
 
 
 def _write_file(process: int, name: str, content: str) -> None:
@@ -208,9 +208,10 @@ def _why_refused(number: int | None, content: str) -> str:
     return "ranges overlap, or an outside id is not mapped in our own user namespace"
 
 
-def _run_helper(name: str, pid: int, content: str, file: str) -> None:
+def _run_helper(kind: str, pid: int, content: str) -> None:
     from masu.linux import spawn  # only without privileges
 
+    name = f"new{kind}map"
     path = helper(name)
     output = os.memfd_create(name, os.MFD_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -222,8 +223,29 @@ def _run_helper(name: str, pid: int, content: str, file: str) -> None:
         os.close(null)
         os.close(output)
     if status:
-        hint = f"ranges for this user belong into {file}; see usermod(8), --add-subuids"
+        hint = _needed_line(kind, parse(content))
         raise PermissionDenied(name, content.replace("\n", "; ").rstrip("; "), detail=said, hint=hint)
+
+
+def _needed_line(kind: str, mappings: list[Mapping]) -> str:
+    """What an administrator would have to write into /etc/subuid for the first range that is not the caller's."""
+    import pwd  # only for this hint
+
+    uid, own = os.getuid(), os.getuid() if kind == "uid" else os.getgid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid} has no line in /etc/passwd, without which new{kind}map does nothing"
+    given = subordinate(kind, uid, name)
+    for item in mappings:
+        first, last = item.host_id, item.host_id + item.size - 1
+        if (item.size == 1 and first == own) or any(at <= first and last < at + count for at, count in given):
+            continue
+        return (
+            f'/etc/sub{kind} would need the line "{name}:{first}:{item.size}": '
+            f"as root, usermod --add-sub{kind}s {first}-{last} {name}"
+        )
+    return f"/etc/sub{kind} gives {name} these ranges; is new{kind}map setuid root, and its file system not nosuid?"
 
 
 def helper(name: str) -> str:

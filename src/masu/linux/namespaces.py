@@ -80,6 +80,24 @@ def is_own(path: str, word: str) -> bool:
     return (facts.st_dev, facts.st_ino) == identity("self", word)
 
 
+def members(pid: int, word: str) -> list[int]:
+    """The processes that share a namespace with `pid`, as far as we may look at them; none when it is our own."""
+    try:
+        wanted = identity(pid, word)
+    except KernelError:
+        return []
+    if wanted == identity("self", word):
+        return []
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_in(name, word, wanted)]
+
+
+def _is_in(pid: str, word: str, wanted: tuple[int, int]) -> bool:
+    try:
+        return identity(pid, word) == wanted
+    except KernelError:
+        return False  # gone, or somebody else's
+
+
 def differing(pid: int, words: tuple[str, ...] | None = None) -> int:
     """Mask of CLONE_NEW* flags in which `pid` is not where the caller is: what setns(2) on its pidfd must name.
 
@@ -104,6 +122,15 @@ def in_initial_user_namespace() -> bool:
     except OSError:
         # A kernel without CONFIG_USER_NS has no such file, and only the one.
         return True
+
+
+def has_every_id() -> bool:
+    """Whether the caller's user namespace maps each id to itself, as the first one does and an engine's may."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read(4096).split() == ["0", "0", str(0xFFFFFFFF)]
+    except OSError:
+        return True  # a kernel without CONFIG_USER_NS
 
 
 def kind_of(fd: int) -> int:

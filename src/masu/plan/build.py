@@ -22,7 +22,7 @@ from masu.spec.runtime import sysctl_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from masu.spec.runtime import Config, Hook, Process
+    from masu.spec.runtime import Config, Hook, LinuxIDMapping, Process
 
 _NEWUSER = namespaces.FLAGS["user"]
 _NEWTIME = namespaces.FLAGS["time"]
@@ -30,6 +30,7 @@ _NEWNS = namespaces.FLAGS["mount"]
 _NEWCGROUP = namespaces.FLAGS["cgroup"]
 _NEWNET = namespaces.FLAGS["network"]
 
+SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
@@ -43,11 +44,13 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     """
     if config.process is None:
         raise InvalidArgument("config.json", where="process", detail="there is no process to run")
-    draft = Draft()
     spaces = Spaces(config, host)
+    draft = Draft(trees_late=spaces.trees_late)
     around = process.ProcessPlan(
         "process",
         mapped=spaces.mapped,
+        dumpable=spaces.mapped and not host.rules_mounts,
+        keep_groups=spaces.mapped or not host.in_initial_userns,
         warnings=[] if warnings is None else warnings,
         new_mount_namespace=spaces.new_mount,
         personality=config.linux.personality.domain if config.linux.personality else "",
@@ -72,7 +75,7 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
         # as that of another container, the root is the namespace's own.
         if config.mounts:
             around.warnings.append("mounts: not made, for the mount namespace is not the container's own")
-        _add_hooks_before_pivot(draft, config, wishes)
+        _add_hooks_before_pivot(draft, config, wishes, around)
         joined = any(kind == "mount" for kind, _, _ in spaces.joined)
         draft.inside.append(Op("enter_root", "root.path", path=rootfs.path, optional=int(joined)))
         process.add_console(draft, config.process, wishes, around)
@@ -112,6 +115,7 @@ def build_exec(
     around = process.ProcessPlan(
         where,
         mapped=mapped,
+        keep_groups=mapped or not host.in_initial_userns,
         warnings=[] if warnings is None else warnings,
         new_mount_namespace=False,
         personality=config.linux.personality.domain if config and config.linux.personality else "",
@@ -124,7 +128,7 @@ def build_exec(
     _add_cgroup_join(draft, wishes)
     cgroup = _cgroup_slot(draft, wishes)
     late = join & _NEWCGROUP if cgroup != NONE else 0
-    slot = _join_container(draft, pidfd, join, late=late, mapped=mapped)
+    slot = _join_container(draft, pidfd, join, late=late, mapped=mapped, config=config)
     draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
     if late:
@@ -166,7 +170,9 @@ def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> li
     return draft.ops()
 
 
-def _join_container(draft: Draft, pidfd: int, join: int, *, late: int = 0, mapped: bool) -> int:
+def _join_container(
+    draft: Draft, pidfd: int, join: int, *, late: int = 0, mapped: bool, config: Config | None = None
+) -> int:
     """Into the namespaces `join` but for `late` ones; returns the pidfd's slot."""
     if not join:
         return NONE
@@ -176,14 +182,14 @@ def _join_container(draft: Draft, pidfd: int, join: int, *, late: int = 0, mappe
         # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
         draft.enter.append(Op("setns", slot=slot, nstype=join & ~late))
     if mapped:
-        draft.enter.append(Op("become", uid=0, gid=0))
+        draft.enter.append(_become("", config))
     return slot
 
 
 class Spaces:
     """The namespaces of a config: which are joined by path, which are made."""
 
-    __slots__ = ("config", "host", "joined", "made", "mapped", "new_mount", "slots")
+    __slots__ = ("config", "host", "joined", "made", "mapped", "new_mount", "slots", "trees_late")
 
     def __init__(self, config: Config, host: Host) -> None:
         self.config = config
@@ -198,6 +204,7 @@ class Spaces:
                 self.made |= namespaces.FLAGS[space.type]
         self.mapped = bool(self.made & _NEWUSER) or any(kind == "user" for kind, _, _ in self.joined)
         self.new_mount = bool(self.made & _NEWNS)
+        self.trees_late = self.new_mount and self.mapped and not host.rules_mounts
 
     def add(self, draft: Draft, wishes: Wishes) -> None:
         slots = self.slots
@@ -205,13 +212,13 @@ class Spaces:
             slots[kind] = draft.slot()
             draft.prepare.append(Op("open", where, slot=slots[kind], path=path, flags=O_RDONLY | O_CLOEXEC))
         cgroup = _cgroup_slot(draft, wishes)
-        # With power over the host we join before the user namespace, for the host's namespaces are not the new
-        # user namespace's to join; without it only the user namespace gives the right to join the rest
+        # With power over the host we join before the user namespace, for the host's namespaces are not the new user
+        # namespace's to join; without it only the user namespace gives the right to join the rest
         # (setns(2), user_namespaces(7)).
         late = [item for item in self.joined if item[0] == "cgroup" and cgroup != NONE]
         others = [item for item in self.joined if item[0] != "user" and item not in late]
         # /proc/self/timens_offsets belongs to the host's root, so it too is written before the mapping if it can.
-        if self.host.uid == 0:
+        if self.host.rules_mounts:
             self._add_time(draft)
             self._join(draft, others, slots)
             self._add_user(draft, slots)
@@ -223,7 +230,11 @@ class Spaces:
         flags = self.made & ~(_NEWUSER | _NEWTIME)
         if late_cgroup:
             flags &= ~_NEWCGROUP
-        draft.enter.append(Op("clone", "linux.namespaces", flags=flags, cgroup=cgroup))
+        if self.trees_late:
+            flags &= ~_NEWNS  # made already
+        if self.mapped:
+            draft.cross.append(_become("linux.uidMappings", self.config))
+        draft.cross.append(Op("clone", "linux.namespaces", flags=flags, cgroup=cgroup))
         draft.inside.append(Op("setsid"))
         if late_cgroup:
             # clone3 takes the caller's cgroup as the root of the new namespace, not the one it clones into.
@@ -246,9 +257,6 @@ class Spaces:
         elif self.made & _NEWUSER:
             draft.enter.append(Op("unshare", "linux.namespaces", flags=_NEWUSER))
             draft.enter.append(Op("sync", "linux.uidMappings", name=SYNC_MAP))
-        else:
-            return
-        draft.enter.append(Op("become", "linux.uidMappings", uid=0, gid=0))
 
     def _add_time(self, draft: Draft) -> None:
         # unshare, offsets, then clone: after clone3(CLONE_NEWTIME) the file refuses to be written.
@@ -264,9 +272,22 @@ class Spaces:
             draft.enter.append(Op("write", "linux.timeOffsets", path="/proc/self/timens_offsets", data=data))
 
 
+def _become(where: str, config: Config | None) -> Op:
+    """To the container's root, or, where it has none, to the first that it has; our own id alone may be mapped."""
+
+    def first(mappings: tuple[LinuxIDMapping, ...]) -> int:
+        return min((item.container_id for item in mappings), default=0)
+
+    linux = config.linux if config is not None else None
+    uid, gid = (first(linux.uid_mappings), first(linux.gid_mappings)) if linux is not None else (0, 0)
+    return Op("become", where, uid=uid, gid=gid)
+
+
 def _add_cgroup_join(draft: Draft, wishes: Wishes) -> None:
     for path in wishes.join_files:
         draft.prepare.append(Op("write", "linux.cgroupsPath", path=path, data=b"0"))
+    if wishes.brought:
+        draft.prepare.append(Op("sync", "linux.cgroupsPath", name=SYNC_CGROUP))
 
 
 def _cgroup_slot(draft: Draft, wishes: Wishes) -> int:
@@ -301,18 +322,20 @@ def _add_root(
         draft, config, rootfs.path, host, wishes, mapped=spaces.mapped, user_slot=spaces.slots.get("user", NONE)
     )
     mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
-    _add_hooks_before_pivot(draft, config, wishes)
+    _add_hooks_before_pivot(draft, config, wishes, around)
     draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))
     process.add_console(draft, config.process, wishes, around)
     mounts.add_finish(draft, config)
 
 
-def _add_hooks_before_pivot(draft: Draft, config: Config, wishes: Wishes) -> None:
+def _add_hooks_before_pivot(draft: Draft, config: Config, wishes: Wishes, around: process.ProcessPlan) -> None:
     """createRuntime (and prestart) hooks are the host's to run, in its own namespaces; createContainer hooks run
     here, in the container's, with paths of the host (config.md, "POSIX-platform Hooks")."""
     hooks = config.hooks
     if hooks is None or not (_has_early_hooks(config) or hooks.start_container):
         return
+    if around.dumpable:
+        draft.inside.append(Op("dumpable"))
     draft.inside.append(Op("sync", "hooks", name=SYNC_RUNTIME_HOOKS))
     _add_hooks(draft, hooks.create_container, "hooks.createContainer", wishes)
 

@@ -7,7 +7,7 @@ from _struct import unpack
 
 from masu.linux import capabilities, mount, namespaces, rlimits
 from masu.linux import signals as _signals
-from masu.plan.ops import CONSOLE_BIND, NONE, TABLE, TARGET_COPY_UP, Op
+from masu.plan.ops import CONSOLE_BIND, KEEP_GROUPS, KEEP_GROUPS_IF_DENIED, NONE, TABLE, TARGET_COPY_UP, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ def _rlimit(f: dict[str, Any]) -> str:
 
 def _setuser(f: dict[str, Any]) -> str:
     groups = unpack(f"<{len(f['groups']) // 4}I", f["groups"])
-    first = "" if f["keep_groups"] else f"setgroups({len(groups)}, [{', '.join(map(str, groups))}]); "
+    may_fail = ", unless denied" if f["keep_groups"] == KEEP_GROUPS_IF_DENIED else ""
+    first = f"setgroups({len(groups)}, [{', '.join(map(str, groups))}]){may_fail}; "
+    if f["keep_groups"] == KEEP_GROUPS:
+        first = ""
     return f"{first}setresgid({f['gid']}, …); setresuid({f['uid']}, …)"
 
 
@@ -268,5 +271,6 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "umount": lambda f: f"umount2({_quote(f['target'])}, MNT_DETACH|UMOUNT_NOFOLLOW)",
     "enter_root": lambda f: f"chroot({_quote(f['path'])})" + (" where it is there" if f["optional"] else ""),
     "stdio_owner": lambda f: f"fchown(0, 1, 2; {f['uid']}:{f['gid']})",
+    "dumpable": lambda f: "prctl(PR_SET_DUMPABLE, 1): for whoever starts us without root",
 }
 assert set(_WORDS) == set(TABLE)

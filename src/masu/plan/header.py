@@ -23,7 +23,7 @@ def render() -> str:
         "",
     ]
     for name, value in sorted(vars(ops).items()):
-        if name.startswith(("MONITOR_", "OOM_", "TARGET_", "CONSOLE_", "MSG_")):
+        if name.startswith(("MONITOR_", "OOM_", "TARGET_", "CONSOLE_", "KEEP_", "MSG_")):
             lines.append(f"#define {name} {value}")
     lines += ["", "enum op_code {"]
     lines += [f"    OP_{name.upper()} = {code}," for name, (code, _, _) in ops.TABLE.items()]

@@ -9,14 +9,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.plan.ops import Op
 
+_CAP_SYS_ADMIN = 21
+
 
 class Host:
     """Facts about the machine and the calling process.
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
-    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `apparmor` and `selinux` say
-    whether these are on.
+    process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
+    namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
+    is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
+    are on.
     """
 
     __slots__ = (
@@ -28,6 +32,7 @@ class Host:
         "in_initial_userns",
         "last_cap",
         "rlimits",
+        "rootless",
         "selinux",
         "uid",
     )
@@ -40,6 +45,7 @@ class Host:
         bounding: int = (1 << 41) - 1,
         last_cap: int = 40,
         in_initial_userns: bool = True,
+        fully_mapped: bool = True,
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
@@ -51,11 +57,17 @@ class Host:
         self.bounding = bounding
         self.last_cap = last_cap
         self.in_initial_userns = in_initial_userns
+        self.rootless = uid != 0 or not fully_mapped
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
         self.apparmor = apparmor
         self.selinux = selinux
+
+    @property
+    def rules_mounts(self) -> bool:
+        """Whether mounts can be cloned and namespaces joined here, without a user namespace of one's own."""
+        return bool(self.capabilities >> _CAP_SYS_ADMIN & 1)
 
 
 class Rootfs:
@@ -87,7 +99,8 @@ class Wishes:
     """What the caller wants beyond config.json.
 
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
-    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
+    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
+    `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
     socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
@@ -96,6 +109,7 @@ class Wishes:
     """
 
     __slots__ = (
+        "brought",
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
@@ -133,7 +147,9 @@ class Wishes:
         keep_groups: bool = False,
         hooks_stdout: str = "",
         hooks_stderr: str = "",
+        brought: bool = False,
     ) -> None:
+        self.brought = brought
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir

@@ -73,12 +73,12 @@ def add_root(draft: Draft, config: Config, rootfs: Rootfs, *, at_its_path: bool)
     where = "root.path"
     if rootfs.mount is None:
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | _AT_RECURSIVE
-        draft.prepare.append(Op("open_tree", where, slot=slot, path=rootfs.path, flags=flags))
+        draft.trees.append(Op("open_tree", where, slot=slot, path=rootfs.path, flags=flags))
     else:
         _add_root_file_system(draft, slot, rootfs, where)
     if not propagation & m.MS_SHARED:
         kind = m.MS_PRIVATE if propagation & (m.MS_PRIVATE | m.MS_UNBINDABLE) else m.MS_SLAVE
-        draft.prepare.append(
+        draft.trees.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=kind, recursive=1, userns=NONE)
         )
     # The parent of the root must not be shared, or pivot_root(2) refuses: under a shared root it alone becomes
@@ -104,11 +104,11 @@ def _add_root_file_system(draft: Draft, slot: int, rootfs: Rootfs, where: str) -
     options = m.parse_options(words, where)
     if options.bind:
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if options.recursive else 0)
-        draft.prepare.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
+        draft.trees.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
         if options.attr_set or options.attr_clr:
-            draft.prepare.append(_attributes(slot, options, where))
+            draft.trees.append(_attributes(slot, options, where))
         return
-    draft.prepare.append(
+    draft.trees.append(
         Op(
             "new_mount",
             where,
@@ -271,23 +271,23 @@ def _add_bind(
         flags |= _AT_RECURSIVE
     if options.src_nofollow:
         flags |= m.AT_SYMLINK_NOFOLLOW
-    prepare = draft.inside if inside else draft.prepare
+    trees = draft.inside if inside else draft.trees
     if inside:
-        prepare.append(Op("open_tree_inside", where + ".source", slot=slot, path=inside, flags=flags))
+        trees.append(Op("open_tree_inside", where + ".source", slot=slot, path=inside, flags=flags))
     else:
-        prepare.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
+        trees.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
     # A clone is a peer of its original; under a root that is a slave (the default) so must it be.
     if not shared_root:
-        prepare.append(
+        trees.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=m.MS_SLAVE, recursive=1, userns=NONE)
         )
     if userns != NONE:
         recursive = int(options.idmap_recursive)
-        prepare.append(
+        trees.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=0, recursive=recursive, userns=userns)
         )
     attributes, late = _bind_attributes(slot, options, entry.options, target, where + ".options", mapped=mapped)
-    prepare += attributes
+    trees += attributes
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=_target_flags(options, target)))
     draft.inside += late
 
@@ -355,7 +355,7 @@ def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOption
     if not uids and not options.idmap_uids:
         return NONE
     slot = draft.slot()
-    draft.prepare.append(
+    draft.trees.append(
         Op(
             "idmap_userns",
             where + ".uidMappings",
@@ -461,7 +461,9 @@ def _add_cgroup(
             )
         else:
             # All of it, as under runc and crun: /proc/self/cgroup names the container's own by its path from the top.
-            _bind_cgroup(draft, _UNIFIED, target, options.attr_set, where)
+            # Read-only where nothing of it is the container's: its user may have some delegated (CVE-2023-25809).
+            attr = options.attr_set | (0 if wishes.cgroup_paths else m.MOUNT_ATTR_RDONLY)
+            _bind_cgroup(draft, _UNIFIED, target, attr, where)
         return
     # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
     attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY
@@ -514,9 +516,9 @@ def _controller_path(paths: dict[str, str], controllers: str) -> str:
 def _bind_cgroup(draft: Draft, path: str, target: str, attr: int, where: str) -> None:
     slot = draft.slot()
     flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
-    draft.prepare.append(Op("open_tree", where, slot=slot, path=path, flags=flags))
+    draft.trees.append(Op("open_tree", where, slot=slot, path=path, flags=flags))
     if attr:
-        draft.prepare.append(
+        draft.trees.append(
             Op("mount_attr", where, slot=slot, set=attr, clear=0, propagation=0, recursive=0, userns=NONE)
         )
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=0))
@@ -576,7 +578,7 @@ def _mknod(draft: Draft, path: str, mode: int, major: int, minor: int, uid: int,
 def _bind_device(draft: Draft, source: str, target: str, where: str) -> None:
     slot = draft.slot()
     flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
-    draft.prepare.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
+    draft.trees.append(Op("open_tree", where, slot=slot, path=source, flags=flags))
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=0))
 
 
@@ -616,7 +618,7 @@ def add_hidden(draft: Draft, config: Config) -> None:
         return
     slot = draft.slot()
     flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
-    draft.prepare.append(Op("open_tree", "linux.maskedPaths", slot=slot, path="/dev/null", flags=flags))
+    draft.trees.append(Op("open_tree", "linux.maskedPaths", slot=slot, path="/dev/null", flags=flags))
     seen = set()
     for index, path in enumerate(config.linux.masked_paths):
         if path in seen:

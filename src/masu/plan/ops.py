@@ -90,7 +90,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # program is struct sock_filter[]; with notify the listener is sent to the host (message LISTENER).
     "seccomp": (44, "C", "program:b flags:u notify:u"),
     "bounding": (45, "C", "capabilities:u"),
-    # groups is u32[]; keep_groups 1 leaves the supplementary groups alone (setgroups denied).
+    # groups is u32[]; keep_groups is KEEP_GROUPS_….
     "setuser": (46, "C", "uid:u gid:u groups:b keep_groups:u"),
     "caps": (47, "C", "effective:u permitted:u inheritable:u ambient:u"),
     "umask": (48, "C", "mask:u"),
@@ -115,10 +115,12 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # What is mounted on `target` goes, with all that lies below it, as soon as nobody uses it (MNT_DETACH).
     "umount": (59, "C", "target:s"),
     # open_tree of what `path` leads to in the root, with the mounts that have been made there so far.
-    "open_tree_inside": (61, "C", "slot:u path:s flags:u"),
+    "open_tree_inside": (62, "C", "slot:u path:s flags:u"),
     # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
     # With `optional` one that is not there leaves "/" the root.
     "enter_root": (60, "C", "path:s optional:u"),
+    # PR_SET_DUMPABLE: whoever has started us without root, and his hooks, may look at /proc/PID/ns from now on.
+    "dumpable": (61, "C", ""),
 }
 
 MONITOR_TERMINAL = 1
@@ -134,6 +136,9 @@ TARGET_NOFOLLOW = 2
 TARGET_FILE = 4  # the target is made as a file, not a directory (`mount` only; `attach` looks at the source)
 TARGET_MUST_BE_DIRECTORY = 8  # refuse a target that is a symlink or not a directory (/proc, /sys: CVE-2019-19921)
 TARGET_IN_PROC = 16  # the target may lie inside a procfs; otherwise that is refused
+
+KEEP_GROUPS = 1  # the supplementary groups are left alone
+KEEP_GROUPS_IF_DENIED = 2  # where the user namespace denies setgroups(2), they stay
 
 CONSOLE_BIND = 1  # bind the pty's slave onto /dev/console
 CONSOLE_CTTY = 2

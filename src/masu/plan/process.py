@@ -10,7 +10,7 @@ from masu.errors import FailedPrecondition, InvalidArgument, closest
 from masu.linux import capabilities, rlimits
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Wishes
-from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, NONE, Op
+from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, KEEP_GROUPS, KEEP_GROUPS_IF_DENIED, NONE, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +45,15 @@ _MEMPOLICY_FLAGS = {
 
 
 class ProcessPlan:
-    """What `add_process` needs besides `process` itself."""
+    """What `add_process` needs besides `process` itself.
+
+    `keep_groups`: the container may be in a user namespace that denies setgroups(2); where no group is asked for,
+    those of the caller stay then, as they must (user_namespaces(7)). `dumpable`: somebody without root starts it, who
+    may look at it only while it is so, before the program runs as well (slirp4netns, hooks)."""
 
     __slots__ = (
+        "dumpable",
+        "keep_groups",
         "mapped",
         "memory_policy",
         "new_mount_namespace",
@@ -62,6 +68,8 @@ class ProcessPlan:
         where: str,
         *,
         mapped: bool,
+        dumpable: bool = False,
+        keep_groups: bool,
         warnings: list[str],
         new_mount_namespace: bool = True,
         personality: str = "",
@@ -69,6 +77,8 @@ class ProcessPlan:
     ) -> None:
         self.where = where
         self.mapped = mapped
+        self.dumpable = dumpable
+        self.keep_groups = keep_groups
         self.warnings = warnings
         self.new_mount_namespace = new_mount_namespace
         self.personality = personality
@@ -138,7 +148,7 @@ def _add_user(draft: Draft, process: Process, host: Host, wishes: Wishes, around
     inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
     inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     groups = pack(f"<{len(user.additional_gids)}I", *user.additional_gids)
-    keep = int(wishes.keep_groups)
+    keep = KEEP_GROUPS if wishes.keep_groups else KEEP_GROUPS_IF_DENIED if around.keep_groups and not groups else 0
     inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=keep))
     inside.append(
         Op(
@@ -150,6 +160,8 @@ def _add_user(draft: Draft, process: Process, host: Host, wishes: Wishes, around
             ambient=ambient,
         )
     )
+    if around.dumpable:
+        inside.append(Op("dumpable"))  # now, for a change of identity takes it back
 
 
 def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple[int, int, int, int, int]:

@@ -180,7 +180,7 @@ class Container:
     def make(cls, root: str, facts: Facts) -> Container:
         """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
         check_id(facts.id)
-        fds.private_directory(root)
+        _make_root(root, facts.owner_uid)
         directory = f"{root}/{facts.id}"
         try:
             os.mkdir(directory, 0o700)
@@ -235,6 +235,16 @@ class Container:
     def is_alive(self) -> bool:
         return self.facts.pid != 0 and procfs.is_alive(self.facts.pid, self.facts.start_time)
 
+    def pids(self) -> list[int]:
+        """Its processes, as far as they can be told: those of its cgroup or, without one, of its PID namespace."""
+        if self.facts.cgroup_paths:
+            return sorted(self.cgroup.pids())
+        if not self.is_alive():
+            return []
+        from masu.linux import namespaces  # a container without a cgroup is rare
+
+        return sorted({self.facts.pid, *namespaces.members(self.facts.pid, "pid")})
+
     def is_ending(self) -> bool:
         """Whether its first process is gone or on its way out: what was asked of it may have failed for that alone."""
         return procfs.is_ending(self.facts.pid, self.facts.start_time)
@@ -288,6 +298,19 @@ class Container:
 
     def remove_directory(self) -> None:
         remove_directory(self.directory)
+
+
+def _make_root(root: str, uid: int) -> None:
+    try:
+        made = fds.private_directory(root)
+    except KernelError as error:
+        if uid != 0 and error.errno in (errno.EACCES, errno.EROFS):
+            error.hint = "set XDG_RUNTIME_DIR to a directory of your own (systemd's is /run/user/UID), or give --root"
+        raise
+    if made and uid != 0:
+        # In a user's runtime directory what is not sticky may be cleaned away after six hours (XDG Base Directory
+        # Specification).
+        os.chmod(root, 0o1700)
 
 
 def check_id(id: str) -> None:

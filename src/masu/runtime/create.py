@@ -43,14 +43,15 @@ class Options:
     """What the caller of `create` chooses; see runc's flags of the same names.
 
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
-    replaces root.path by mounts of a snapshotter; `monitor` gives the operation that makes masu-launch stay as the
-    container's monitor, and the fds it inherits. `on_plan` sees the plan before it is
-    carried out, `on_ready` is called before the program may run. `systemd`: the cgroup is a unit of systemd.
+    replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
+    find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
+    inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
+    `systemd`: the cgroup is a unit of systemd.
     """
 
     __slots__ = (
         "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "seccomp_cache", "stdio", "systemd",
+        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio", "systemd",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Options:
         pidfd_socket: str = "",
         preserve_fds: int = 0,
         rootfs: Rootfs | None = None,
+        rootless: bool | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
         systemd: bool = False,
@@ -84,6 +86,7 @@ class Options:
         self.pidfd_socket = pidfd_socket
         self.preserve_fds = preserve_fds
         self.rootfs = rootfs
+        self.rootless = rootless
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
         self.systemd = systemd
@@ -125,12 +128,14 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
             host = machine.gather(_limits_to_raise(config))
+            if options.rootless is not None:
+                host.rootless = options.rootless
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
-                # It is brought there: see `_Birth.sync`.
-                wishes.join_files, wishes.cgroup_dir = (), ""
+                # We have no right to move it there ourselves.
+                wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
             answers = _Birth(container, config, options, warnings, scope)
@@ -184,17 +189,19 @@ class _Birth(Answers):
         self.config = config
         self.options = options
         self.scope = scope
-        self.to_be_brought = scope is not None and scope.unit.user
         self.warnings = warnings
         self.listener_fd = -1
 
     def sync(self, name: str, pid: int) -> bytes:
         config = self.config
+        if name == plan_build.SYNC_CGROUP:
+            assert self.scope is not None
+            self.scope.bring(pid)
+            return b""
         if name == plan_build.SYNC_MAP:
             from masu.linux import idmap  # these are imported by whose configuration asks for them
 
             linux = config.linux
-            self._bring(pid)
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
         if name == plan_build.SYNC_NETWORK:
@@ -205,13 +212,6 @@ class _Birth(Answers):
         if name == plan_build.SYNC_RUNTIME_HOOKS:
             return self._run_hooks(pid)
         return super().sync(name, pid)
-
-    def _bring(self, pid: int) -> None:
-        """Into a rootless container's scope: the stage where it waits for its id maps, whose child is then born there;
-        or the first process itself, where there are none to write."""
-        if self.scope is not None and self.to_be_brought:
-            self.scope.bring(pid)
-            self.to_be_brought = False
 
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
@@ -226,7 +226,6 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
-        self._bring(pid)
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
@@ -268,7 +267,7 @@ def make_cgroup(
     container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
 ) -> tuple[Cgroup, Scope | None]:
     """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
-    rootless = host.uid != 0 or not host.in_initial_userns
+    rootless = host.rootless
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
     if systemd:
@@ -276,7 +275,7 @@ def make_cgroup(
         keeper = scope.keeper
         resources = scope.rounded(resources)
     else:
-        _foretell(container, cgroups.predict(path, container.id))
+        _foretell(container, cgroups.predict(path, container.id, rootless=rootless))
     cgroup = Cgroup.create(
         path,
         container.id,
@@ -292,7 +291,7 @@ def make_cgroup(
     if resources is not None:
         # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
-    cgroup.apply(resources, where="linux.resources", warnings=warnings)
+    cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
     return cgroup, scope
 
 

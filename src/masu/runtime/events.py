@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from masu.errors import MasuError
+from masu.errors import FailedPrecondition, MasuError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
     Event = dict[str, object]
 
+NO_CGROUP_HINT = "without root a container gets a cgroup only where one is delegated to its user"
+
 
 def stats(container: Container) -> Event:
     """The present usage as runc's `stats` event. Raises FailedPrecondition (no cgroup), KernelError."""
+    if not container.facts.cgroup_paths:
+        raise FailedPrecondition(
+            "cgroup", detail=f"container {container.id} has none, and so no figures", hint=NO_CGROUP_HINT
+        )
     return {"type": "stats", "id": container.id, "data": container.cgroup.stats().to_events()}
 
 

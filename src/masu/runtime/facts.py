@@ -12,12 +12,14 @@ def gather(limits: tuple[str, ...] = ()) -> Host:
     """Looks at this process and this machine; some twelve system calls. `limits` are the RLIMIT_* to be looked at."""
     layout = cgroups.detect()
     sets = capabilities.current()
+    first = namespaces.in_initial_user_namespace()
     return Host(
         uid=os.geteuid(),
         capabilities=sets.effective,
         bounding=sets.bounding,
         last_cap=capabilities.last_cap(),
-        in_initial_userns=namespaces.in_initial_user_namespace(),
+        in_initial_userns=first,
+        fully_mapped=first or namespaces.has_every_id(),
         cgroup_mode=layout.mode,
         cgroup_mounts=_v1_mounts(layout),
         apparmor=os.path.exists("/sys/kernel/security/apparmor") and _apparmor_is_on(),

@@ -21,9 +21,12 @@ _HINTS: dict[tuple[str, int], str] = {
     ("attach", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
     ("mount", e.ENODEV): "this kernel does not know the file system type",
     ("mount", e.EINVAL): "an option that this file system does not know",
-    ("mount", e.EPERM): "in a user namespace some file systems need the matching namespace to be new as well",
+    ("mount", e.EPERM): "this file system cannot be mounted in a user namespace",
     ("mount", e.ENOTDIR): "the mount point, or what it is in, is a file; choose another destination",
     ("mount", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
+    ("mount_attr", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
+    ("remount", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
+    ("open_tree", e.EINVAL): "in a user namespace a tree that the host has mounted on goes only as a whole: use rbind",
     ("mount_attr", e.EINVAL): "the file system may not support this attribute or idmapped mounts",
     ("setns", e.EPERM): "joining this namespace needs CAP_SYS_ADMIN in its owner's user namespace",
     ("open", e.ENOENT): "nothing is there; was the namespace removed?",
@@ -59,6 +62,15 @@ _HINTS: dict[tuple[str, int], str] = {
     ("caps", e.EPERM): "a capability is wanted that this process does not have itself",
     ("exec", e.ENOEXEC): "a program for this machine is wanted, or a script with a #! line",
     ("exec", e.EACCES): "the file is not executable, or its file system is mounted noexec",
+}
+
+# What a user namespace may mount only together with a namespace of its own (user_namespaces(7)).
+_MOUNT_OWNERS = {
+    "sysfs": 'it wants a network namespace of the container\'s own; or bind the host\'s: "rbind", "ro"',
+    "mqueue": "it wants an ipc namespace of the container's own",
+    "proc": "it wants a pid namespace of the container's own, and the procfs here must not be covered in parts",
+    "cgroup": "it wants a cgroup namespace of the container's own",
+    "cgroup2": "it wants a cgroup namespace of the container's own",
 }
 
 _SYSCALLS: dict[str, str] = {
@@ -125,6 +137,8 @@ def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
     if op.name == "proc_write":
         obj = "/proc/" + obj
     hint = _HINTS.get((op.name, errno), "")
+    if op.name == "mount" and errno == e.EPERM:
+        hint = _MOUNT_OWNERS.get(str(op.fields["fstype"]), hint)
     if op.name == "scheduler" and errno == e.EPERM and op.fields["policy"] == _SCHED_DEADLINE:
         hint += "; process scheduler can't be used together with AllowedCPUs: a deadline needs every processor"
     # masu-launch names the component of a path that it was stuck at: said once when that is the whole.

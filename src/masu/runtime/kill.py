@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import FailedPrecondition, KernelError, MasuError
-from masu.linux import pidfd
+from masu.errors import FailedPrecondition, KernelError, MasuError, NotFound
+from masu.linux import namespaces, pidfd
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
 
@@ -15,8 +15,9 @@ _SIGKILL = 9
 def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
     """Sends `signal` through a pidfd, so that a reused pid is never hit.
 
-    `everyone` signals each process of the cgroup. SIGKILL does so too where the container has no PID namespace of its
-    own, since nothing else would end the rest; a frozen container is thawed for it, or the signal would wait.
+    `everyone` signals each process of the cgroup or, without one, of the PID namespace. SIGKILL does so too where the
+    container has no PID namespace of its own, since nothing else would end the rest; a frozen container is thawed for
+    it, or the signal would wait.
     Raises FailedPrecondition when nothing runs.
     """
     status = container.status()
@@ -26,6 +27,8 @@ def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
             container.cgroup.kill(signal)
             return
         if everyone:
+            if not container.facts.cgroup_paths:
+                _signal_members(container, signal)
             return
     lifecycle.require("kill", status, container.id)
     fd = container.open_pidfd()
@@ -41,6 +44,23 @@ def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
         os.close(fd)
     if signal == _SIGKILL and status == lifecycle.PAUSED:
         container.cgroup.thaw()
+
+
+def _signal_members(container: Container, signal: int) -> None:
+    """To those that are there now; without a freezer one being born meanwhile may miss it."""
+    for pid in container.pids():
+        try:
+            fd = pidfd.open(pid)
+        except NotFound:
+            continue
+        try:
+            # Looked at once more while it is held: the number cannot become another process's now.
+            if namespaces.identity(pid, "pid") == namespaces.identity(container.facts.pid, "pid"):
+                pidfd.send_signal(fd, signal)
+        except (KernelError, ProcessLookupError):
+            continue
+        finally:
+            os.close(fd)
 
 
 def _has_pid_namespace(container: Container) -> bool:

@@ -12,19 +12,24 @@ from masu.runtime.create import compile_seccomp, ways_in
 from masu.spec import runtime as spec
 
 
-def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
+def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool = False) -> list[Op]:
     """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only.
     A container that only root can make is planned as root would."""
     config = bundle.config
-    paths = cgroups.predict(config.linux.cgroups_path, id)
-    predicted = cgroups.Cgroup(paths)
     process = config.process
     limits = tuple(item.type for item in process.rlimits) if process is not None else ()
     host = facts.gather(limits)
     mapped = build.Spaces(config, host).mapped
     if host.uid != 0 and not mapped:
-        host.uid = 0
+        host.uid, host.rootless = 0, False
         host.capabilities = host.bounding = (1 << (host.last_cap + 1)) - 1
+    path = config.linux.cgroups_path
+    if systemd:
+        from masu.linux.cgroups import systemd as units
+
+        path = units.unit_of(path, id, user=False).path()
+    paths = cgroups.predict(path, id, rootless=host.rootless)
+    predicted = cgroups.Cgroup(paths)
     extras = spec.extras_of(config)
     joins, cgroup_dir = ways_in(predicted, mapped=mapped)
     wishes = Wishes(

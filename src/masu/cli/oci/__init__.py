@@ -48,7 +48,10 @@ PROGRAM = Program(
         Flag("root", value="value", help="root directory for storage of container state (on tmpfs)"),
         Flag("criu", value="value", hidden=True, help="obsolete; criu is looked for in PATH"),
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
-        Flag("rootless", value="value", default="auto", help="ignore cgroup permission errors (true, false, auto)"),
+        Flag(
+            "rootless", value="value", default="auto",
+            help="whether permission for cgroups may be missing (true, false, auto)",
+        ),
     ),
     entries=tuple(Entry(name, summary, f"masu.cli.oci.{name}_") for name, summary in _VERBS.items()),
 )
@@ -95,7 +98,7 @@ def root_of(call: Call) -> str:
     if given:
         return os.path.abspath(given)
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and _is_a_users():
+    if runtime.startswith("/") and _is_a_users():
         return runtime + "/masu/oci"
     return "/run/masu/oci"
 
@@ -107,7 +110,7 @@ def _is_a_users() -> bool:
         return True
     from masu.linux import namespaces
 
-    return not namespaces.in_initial_user_namespace() and os.environ.get("USER") != "root"
+    return os.environ.get("USER") != "root" and not namespaces.has_every_id()
 
 
 def log_of(call: Call) -> Log:

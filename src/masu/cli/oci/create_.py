@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from masu.cli.oci import log_of, root_of
-from masu.cli.options import Call, Command, Flag, natural
+from masu.cli.options import FALSE, TRUE, Call, Command, Flag, natural
 from masu.errors import InvalidArgument
 from masu.runtime import bundle as bundles
 from masu.runtime import create, handover
@@ -71,9 +71,22 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         pid_file=options.text("pid-file"),
         pidfd_socket=options.text("pidfd-socket"),
         preserve_fds=preserve,
+        rootless=rootless_of(call),
         seccomp_cache=seccomp_cache(root_of(call)),
         systemd=call.globals.on("systemd-cgroup"),
     )
+
+
+def rootless_of(call: Call) -> bool | None:
+    """--rootless; None is "auto"."""
+    text = call.globals.text("rootless")
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    if text != "auto":
+        raise InvalidArgument("--rootless", text, detail="allowed are true, false, auto")
+    return None
 
 
 def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:

@@ -14,7 +14,7 @@ from masu.spec import jsontext
 def run(call: Call) -> int:
     container = Container.open(root_of(call), call.args[0])
     container.require("ps")
-    pids = processes(container)
+    pids = container.pids()
     format = call.options.text("format")
     if format == "json":
         os.write(1, jsontext.dumps(pids).encode() + b"\n")
@@ -23,13 +23,6 @@ def run(call: Call) -> int:
         raise InvalidArgument("invalid format option", format, where="--format", detail="allowed are table, json")
     os.write(1, _table(pids, list(call.args[1:]) or ["-ef"]).encode())
     return 0
-
-
-def processes(container: Container) -> list[int]:
-    """Pids of the container, as the host sees them."""
-    if container.facts.cgroup_paths:
-        return sorted(container.cgroup.pids())
-    return [container.facts.pid] if container.is_alive() else []
 
 
 def _table(pids: list[int], options: list[str]) -> str:

@@ -82,9 +82,10 @@ class Cgroup:
         v2 from the parent of it, which alone can have children with controllers); none means /<id>. Missing
         parents are made. A last directory that exists already is taken if it is empty and not frozen.
 
-        `resources` lets v2 decide whether a threaded place will do. `rootless`: hierarchies that we have no right
-        to are left out as long as no path was asked for; a limit that would need one of them fails in `apply`.
-        `keeper`: the pid of a process that may be there already, since it is ours.
+        `resources` lets v2 decide whether a threaded place will do. `rootless`: as long as no path was asked for, the
+        directories are made where cgroups are delegated to us, below our own or beside it, and hierarchies without
+        such a place are left out; a limit that would need one of them fails here or in `apply`. `keeper`: the pid of
+        a process that may be there already, since it is ours.
 
         Raises InvalidArgument (bad path), FailedPrecondition (in use, frozen, no cgroups mounted), KernelError. After
         a failure everything made here is gone again.
@@ -166,6 +167,7 @@ class Cgroup:
         *,
         where: str = "linux.resources",
         devices: bool = True,
+        rootless: bool = False,
         warnings: list[str] | None = None,
     ) -> None:
         """Write the limits and, unless `devices` is false, the device rules with the defaults every container has.
@@ -184,7 +186,12 @@ class Cgroup:
             if self._cpuset_error is not None:
                 self._check_cpuset(directories, where)
             if devices and self._paths:
-                self._apply_devices(resources, directories, f"{where}.devices")
+                try:
+                    self._apply_devices(resources, directories, f"{where}.devices")
+                except MasuError as e:
+                    # Without root no rules can be made (bpf(2)), nor devices to which they would apply.
+                    if not (rootless and e.errno in (errno.EPERM, errno.EACCES)):
+                        raise
         finally:
             directories.close()
 

@@ -25,7 +25,8 @@ class Maker:
     """The making of one container's cgroup: afterwards `paths` is what Cgroup keeps, and `cpuset_error` why its
     cpuset could not take over its parent's CPUs and nodes (None when it could).
 
-    `tolerant`: hierarchies that we have no right to are left out. `keeper`: a process that may be there already.
+    `tolerant`: in hierarchies where nothing is delegated to us the container gets no cgroup. `keeper`: a process that
+    may be there already.
     """
 
     __slots__ = ("cpuset_error", "keeper", "layout", "made", "paths", "tolerant", "where")
@@ -50,9 +51,12 @@ class Maker:
                 hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup",
             )
         try:
-            places = _places(self.layout, relative, absolute, self.where, tolerant=self.tolerant)
+            if self.tolerant:
+                places = _delegated_places(self.layout, relative)
+            else:
+                places = _places(self.layout, relative, absolute, self.where, tolerant=False)
             if self.layout.mode == "v2":
-                self._make_v2(places[""], resources)
+                self._make_v2(places.get(""), resources)
             else:
                 self._make_v1(places)
         except BaseException as e:
@@ -66,8 +70,6 @@ class Maker:
                 try:
                     new = self._mkdir(path, base)
                 except OSError as e:
-                    if self.tolerant and e.errno in PERMISSION:
-                        continue
                     raise _mkdir_error(path, e, self.where) from e
                 if not new:
                     _refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
@@ -84,9 +86,13 @@ class Maker:
         except OSError as e:
             raise KernelError("write", f"{path}/cpuset.cpus", e.errno or 0, where=self.where) from e
 
-    def _make_v2(self, place: tuple[str, str], resources: Resources | None) -> None:
+    def _make_v2(self, place: tuple[str, str] | None, resources: Resources | None) -> None:
         from masu.linux.cgroups import v2
 
+        if place is None:
+            if resources is not None and _wants_controllers(resources):
+                raise _not_delegated(self.layout, self.where)
+            return
         base, path = place
         domain = resources is not None and v2.needs_domain(v2.settings(resources, where="linux.resources"))
         tree = v2.Tree(base)
@@ -94,12 +100,6 @@ class Maker:
             new = tree.create(path[len(base) + 1 :], domain=domain)
         except KernelError as e:
             e.where = e.where or self.where
-            if self.tolerant and e.errno in PERMISSION:
-                if resources is not None and _wants_controllers(resources):
-                    # runc's sentence, which callers look for.
-                    e.detail = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
-                    raise
-                return
             e.detail = e.detail or _unable(e.syscall or e.what, e.obj, e.errno)
             raise
         finally:
@@ -141,12 +141,21 @@ class Maker:
 
 
 def predict(
-    cgroups_path: str | None, id: str, *, where: str = "linux.cgroupsPath", layout: Layout | None = None
+    cgroups_path: str | None,
+    id: str,
+    *,
+    where: str = "linux.cgroupsPath",
+    layout: Layout | None = None,
+    rootless: bool = False,
 ) -> dict[str, str]:
     """The `paths()` that `Cgroup.create` would give, without making anything. Raises InvalidArgument and, for a
     relative path whose beginning is out of sight, FailedPrecondition."""
     relative, absolute = clean_path(cgroups_path, id, where)
-    places = _places(layout or detect(), relative, absolute, where, tolerant=True)
+    layout = layout or detect()
+    if rootless and not cgroups_path:
+        places = _delegated_places(layout, relative)
+    else:
+        places = _places(layout, relative, absolute, where, tolerant=True)
     return {controller: path for controller, (_, path) in places.items()}
 
 
@@ -180,6 +189,40 @@ def _places(layout: Layout, relative: str, absolute: bool, where: str, *, tolera
             hint="mount -t cgroup -o devices devices /sys/fs/cgroup/devices",
         )
     return places
+
+
+def _delegated_places(layout: Layout, relative: str) -> dict[str, tuple[str, str]]:
+    """As `_places`, for somebody without root who has asked for no path: where he may make cgroups and move himself
+    into them (cgroups(7), "Delegating a hierarchy"). Hierarchies without such a place are left out."""
+    places: dict[str, tuple[str, str]] = {}
+    for controller in layout.hierarchies():
+        own = layout.own_directory(controller)
+        if not own:
+            continue
+        starts = [own]
+        if layout.mode == "v2" and layout.unified is not None and own != layout.unified.path:
+            # Beside us first: where we are ourselves, no child can have controllers.
+            starts.insert(0, os.path.dirname(own))
+        for start in starts:
+            # On v2 whoever moves a process must be able to write to their common ancestor's, too.
+            if os.access(start, os.W_OK) and (controller or os.access(f"{start}/cgroup.procs", os.W_OK)):
+                places[controller] = (start, f"{start}/{relative}")
+                break
+    return places
+
+
+def _not_delegated(layout: Layout, where: str) -> KernelError:
+    own = layout.own_directory("")
+    return KernelError(
+        "mkdir",
+        own,
+        errno.EACCES,
+        where=where,
+        # runc's sentence, which callers look for.
+        detail="rootless needs no limits + no cgrouppath when no permission is granted for cgroups",
+        hint=f"no cgroup is delegated to uid {os.geteuid()}: "
+        "run below `systemd-run --user --scope -p Delegate=yes`, or take linux.resources out",
+    )
 
 
 def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool]:
