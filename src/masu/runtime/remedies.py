@@ -155,13 +155,21 @@ def _dead_namespace(error: KernelError, ops: list[Op]) -> None:
 
 
 def _too_many_processes(error: KernelError, ops: list[Op]) -> None:
-    """Names the pids cgroup that is full."""
+    """Names the pids cgroup that is full, the container's own or one above it."""
     for path in _cgroups(ops):
-        limit, count = _read(path + "/pids.max"), _read(path + "/pids.current")
-        if limit.isdigit() and count.isdigit() and int(count) + 1 >= int(limit):
-            error.where = "linux.resources.pids.limit"
-            error.detail = f"the cgroup {path} may have {limit} processes"
-            error.hint = "raise it: masu-oci update --pids-limit N ID"
+        own = path
+        while limit := _read(path + "/pids.max"):
+            count = _read(path + "/pids.current")
+            if limit.isdigit() and count.isdigit() and int(count) + 1 >= int(limit):
+                error.detail = f"the cgroup {path} has {count} processes and may have {limit}"
+                if path == own:
+                    error.where = "linux.resources.pids.limit"
+                    error.hint = "raise it: masu-oci update --pids-limit N ID"
+                else:
+                    error.where = "linux.cgroupsPath"
+                    error.hint = "raise its pids.max, or choose another place in linux.cgroupsPath"
+                return
+            path = os.path.dirname(path)
 
 
 def _limit(error: KernelError, op: Op) -> None:

@@ -51,6 +51,20 @@ def _full(scene: Scene) -> Done:
     return scene("exec", id, "/bin/probe", "exit", "0")
 
 
+def _full_parent(scene: Scene) -> Done:
+    """Below a cgroup like that of a pod, which has as many processes as it may."""
+    id = scene.runtime.id()
+    parent = Path("/sys/fs/cgroup/pids", id)
+    parent.mkdir()
+    scene.undo.callback(parent.rmdir)
+    (parent / "pids.max").write_text("1")
+    done = scene.born("create", change=put("linux.cgroupsPath", f"/{id}/inner"))
+    for each in Path("/sys/fs/cgroup").glob(f"*/{id}"):
+        if each != parent:
+            each.rmdir()
+    return done
+
+
 def _rlimit(type: str, soft: int, hard: int) -> Change:
     return put("process.rlimits", [{"type": type, "soft": soft, "hard": hard}])
 
@@ -190,15 +204,15 @@ MISTAKES = (
         "there is no block device 250:99",
         why_not=_not_v1,
     ),
+    Mistake("exec where there is no room for one more process", _full, status=0, why_not=_not_v1),
     Mistake(
-        "no room for one more process",
-        _full,
-        "linux.resources.pids.limit",
+        "a cgroup whose parent has no room for one more process",
+        _full_parent,
+        "linux.cgroupsPath",
         "clone3",
         "EAGAIN: Resource temporarily unavailable",
-        "may have 1 processes",
-        "raise it",
-        status=255,
+        "may have 1",
+        "pids.max",
         why_not=_not_v1,
     ),
     Mistake(
