@@ -359,6 +359,8 @@ def test_the_label_of_mounts() -> None:
     given = {op.fields["fstype"]: op.fields["options"] for op in ops if op.name == "mount"}
     assert given["tmpfs"] == given["devpts"] == ("context=" + label,)
     assert given["proc"] == given["sysfs"] == given["mqueue"] == ()
+    # Its superblock is older than the mount, so it is labelled like a file.
+    assert only(ops, "label").fields == {"target": "/mqueue", "label": label}
 
 
 def test_a_label_of_the_mount_itself_wins() -> None:

@@ -78,7 +78,8 @@ _SYSCALLS: dict[str, str] = {
     "proc_write": "write", "hostname": "sethostname", "domainname": "setdomainname", "mask": "mask path",
     "readonly": "read-only path", "setuser": "setresuid", "caps": "capset", "rlimit": "setrlimit",
     "scheduler": "sched_setattr", "ioprio": "ioprio_set", "root_attach": "move_mount", "mknod": "mknodat",
-    "mkdir": "mkdirat", "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl", "bounding": "prctl",
+    "mkdir": "mkdirat", "label": "fsetxattr", "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl",
+    "bounding": "prctl",
     "root_propagation": "mount", "propagation": "mount", "root_readonly": "mount_setattr",
 }  # fmt: skip
 
