@@ -193,3 +193,26 @@ def test_log_json_of_an_error(masu_oci: Runtime, probe_rootfs: Path) -> None:
     assert record["level"] == "error"
     assert record["error"]["kind"]
     assert record["error"]["where"].startswith("mounts[3]")
+
+
+def test_a_working_directory_that_is_missing_is_made(runtime: Runtime, own_probe_rootfs: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["cwd"] = "/srv/app"
+        config["root"]["readonly"] = True
+
+    assert runtime.run(own_probe_rootfs, "cwd", "--", "mode", "/srv/app", change=change).stdout.startswith("/srv/app\n")
+    assert (own_probe_rootfs / "srv/app").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.skipif(not os.path.ismount("/sys/fs/cgroup/pids"), reason="on cgroup v2 the kernel lets nobody in")
+def test_an_exec_comes_into_a_container_that_is_full(runtime: Runtime, probe_rootfs: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["args"] = ["/bin/probe", "sleep"]
+        config["linux"]["resources"] = {"pids": {"limit": 1}}
+
+    id, pid_file = runtime.id(), runtime.folder / "pid"
+    runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, change)), id)
+    runtime("exec", "-d", "--pid-file", str(pid_file), id, "/bin/probe", "sleep")
+    places = [Path("/proc", str(pid), "cgroup").read_text() for pid in (runtime.state(id)["pid"], pid_file.read_text())]
+    assert places[0] == places[1]
+    assert id in places[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from masu.errors import InvalidArgument, Unimplemented, closest
 from masu.linux import mount as m
+from masu.plan import labels
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import (
@@ -19,7 +20,6 @@ from masu.plan.ops import (
     TARGET_NOFOLLOW,
     Op,
 )
-from masu.plan.process import no_selinux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ def add_mounts(
 
     `mapped`: the container has a user namespace; `user_slot` holds it when it is joined by path, else NONE.
     """
-    label = config.linux.mount_label or ""
-    if label and not host.selinux:
-        raise no_selinux("label of mounts", label, "linux.mountLabel")
+    label = labels.of_mounts(config, host)
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
     made: list[str] = []
     for index, entry in enumerate(config.mounts):
@@ -376,19 +374,6 @@ def id_map(mappings: tuple[LinuxIDMapping, ...]) -> str:
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 
-# Their files have labels by the policy's own rules (fs_use_trans, genfscon) and take none by mount option; mqueue's
-# superblock, besides, is there with the ipc namespace, before any option (selinux_set_mnt_opts()).
-_OWN_LABELS = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
-
-
-def _labelled(words: tuple[str, ...], kind: str, label: str) -> tuple[str, ...]:
-    """The options of a file system with linux.mountLabel among them, unless they bring a label of their own."""
-    if not label or kind in _OWN_LABELS or any(word.startswith("context=") for word in words):
-        return words
-    # Not in quotes, as mount(8) wants them for a label with commas: here each option goes by itself.
-    return (*words, "context=" + label)
-
-
 def _add_file_system(
     draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str, *, label: str
 ) -> None:
@@ -401,7 +386,7 @@ def _add_file_system(
             hint='give a type such as "tmpfs", or the option "bind"',
         )
     attr = options.attr_set
-    words = _labelled(_fs_options(options), kind, label)
+    words = labels.with_label(_fs_options(options), kind, label)
     if target == "/dev":
         # Devices are made in it first.
         attr &= ~m.MOUNT_ATTR_RDONLY
@@ -418,6 +403,7 @@ def _add_file_system(
             flags=_target_flags(options, target),
         )
     )
+    labels.add_after_mount(draft, kind, target, label)
     if options.rec_attr_set or options.rec_attr_clr:
         draft.inside.append(
             Op(
@@ -473,7 +459,7 @@ def _add_cgroup(
             where,
             fstype="tmpfs",
             source="tmpfs",
-            options=_labelled(("mode=755",), "tmpfs", label),
+            options=labels.with_label(("mode=755",), "tmpfs", label),
             attr=attr,
             target=target,
             flags=0,
@@ -583,7 +569,11 @@ def _bind_device(draft: Draft, source: str, target: str, where: str) -> None:
 
 
 def add_finish(draft: Draft, config: Config) -> None:
-    """After the root has been entered: what had to stay writable until now becomes read-only."""
+    """After the root has been entered: the working directory is made, then what had to stay writable until now
+    becomes read-only."""
+    if config.process is not None and clean(config.process.cwd) != "/":
+        # As runc does: Kubernetes' workingDir need not be in the image.
+        draft.inside.append(Op("mkdir", "process.cwd", path=config.process.cwd, mode=0o755, uid=0, gid=0))
     for index, entry in enumerate(config.mounts):
         if clean(entry.destination) == "/dev" and "ro" in entry.options and not _dev_is_bind(config):
             draft.inside.append(

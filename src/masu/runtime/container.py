@@ -193,7 +193,11 @@ class Container:
                 with container.lock():
                     if os.path.exists(container.directory + "/state.json"):
                         break
-                    container.save()
+                    try:
+                        container.save()
+                    except KernelError:
+                        container.remove_directory()  # a full disk has room for a directory, not for a file
+                        raise
                     return container
             except NotFound:
                 continue  # it was taken for such a one

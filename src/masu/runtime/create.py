@@ -428,5 +428,7 @@ def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         fds.write_all(fd, data)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0) from error
     finally:
         os.close(fd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import FailedPrecondition, MasuError
+from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.linux import namespaces
 from masu.plan import build as plan_build
 from masu.plan.host import Wishes
@@ -88,6 +88,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         brought = container.facts.unit[1] == "user"
         if brought:
             joins, cgroup_dir = (), ""
+        joins, late = _late(joins, cgroup)
         wishes = Wishes(
             brought=brought,
             join_files=joins,
@@ -115,7 +116,8 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             keep = (*keep, options.console_fd)
         if options.on_plan is not None:
             options.on_plan(ops)
-        launched = launch(ops, _Birth(container, cgroup, config, options, warnings), keep=keep, stdio=options.stdio)
+        birth = _Birth(container, cgroup, config, options, warnings, late)
+        launched = launch(ops, birth, keep=keep, stdio=options.stdio)
         try:
             launched.wait_running()
         except BaseException:
@@ -131,6 +133,27 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
     return launched
 
 
+def _late(joins: tuple[str, ...], cgroup: Cgroup) -> tuple[tuple[str, ...], str]:
+    """Apart from the rest the place in v1's pids hierarchy. Cloning in a cgroup that has as many processes as it may is
+    EAGAIN, moving a process there is not (cgroup v1 pids, "Organisational operations"): whoever looks after a
+    container that is full can still come in, as with runc."""
+    place = cgroup.paths().get("pids", "")
+    late = tuple(file for file in joins if place and file.startswith(place + "/"))
+    return tuple(file for file in joins if file not in late), place if late else ""
+
+
+def _enter(place: str, pid: int) -> None:
+    path = place + "/cgroup.procs"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0, where="linux.cgroupsPath") from error
+
+
 def _stopped(container: Container) -> FailedPrecondition:
     return FailedPrecondition(
         "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
@@ -139,8 +162,15 @@ def _stopped(container: Container) -> FailedPrecondition:
 
 class _Birth(Answers):
     def __init__(
-        self, container: Container, cgroup: Cgroup, config: Config, options: ExecOptions, warnings: list[str]
+        self,
+        container: Container,
+        cgroup: Cgroup,
+        config: Config,
+        options: ExecOptions,
+        warnings: list[str],
+        late: str = "",
     ) -> None:
+        self.late = late
         self.cgroup = cgroup
         self.container = container
         self.config = config
@@ -157,6 +187,8 @@ class _Birth(Answers):
         return b""
 
     def ready(self, pid: int, pidfd: int) -> bytes:
+        if self.late:
+            _enter(self.late, pid)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:

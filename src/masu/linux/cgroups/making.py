@@ -286,7 +286,11 @@ def refuse_in_use(path: str, kind: str, where: str, keeper: int = 0) -> None:
 
 def _mkdir_error(path: str, e: OSError, where: str) -> MasuError:
     hint = ""
-    if e.errno in PERMISSION:
+    if e.errno == errno.EROFS:
+        hint = f"{os.path.dirname(path)} is mounted read-only: remount it rw"
+    elif e.errno == errno.ENOENT:
+        hint = "the cgroup file systems are covered by another mount; see /proc/self/mountinfo"
+    elif e.errno in PERMISSION:
         hint = f"{os.path.dirname(path)} is not writable for uid {os.geteuid()}: give a cgroup that is delegated"
     elif e.errno == errno.EINVAL:
         hint = "the name has a newline, or the parent is not a cgroup"
