@@ -3,6 +3,16 @@
 
 #include <linux/elf.h>
 
+#if defined(__x86_64__)
+#define THIS_MACHINE EM_X86_64
+#elif defined(__aarch64__)
+#define THIS_MACHINE EM_AARCH64
+#elif defined(__riscv)
+#define THIS_MACHINE 243
+#else
+#define THIS_MACHINE 0
+#endif
+
 /* 0 when `path` can be executed by us; the container's seccomp filter may be loaded, so a refused look counts as no
  * objection. */
 static int check_program(const char *path)
@@ -16,6 +26,44 @@ static int check_program(const char *path)
     /* By the effective user and capabilities: CAP_DAC_OVERRIDE counts (faccessat2: Linux 5.8). */
     result = (int)sys(__NR_faccessat2, AT_FDCWD, path, 1 /* X_OK */, AT_EACCESS);
     return result == -EPERM || result == -ENOSYS ? 0 : result;
+}
+
+/* Which directory on the way to `path` this user may not enter. */
+static int explain_barred(struct masu_error *err, const char *path)
+{
+    char above[PATH_LIMIT];
+    size_t length = strlen(path);
+    for (size_t end = 1; end < length && end < sizeof above; end++) {
+        if (path[end] != '/')
+            continue;
+        memcpy(above, path, end);
+        above[end] = '\0';
+        if (sys(__NR_faccessat2, AT_FDCWD, above, 1 /* X_OK */, AT_EACCESS) == -EACCES)
+            return fail(err, EACCES, "%s may not be entered by uid %u gid %u", above, (unsigned)sys(__NR_geteuid),
+                        (unsigned)sys(__NR_getegid));
+    }
+    return fail(err, EACCES, "%s", path);
+}
+
+/* Why this user may not execute `path`, as far as the file can be seen. */
+static int explain_refused(struct masu_error *err, const char *path)
+{
+    struct statx about;
+    struct sys_statfs on;
+    int result = sys_statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &about);
+    if (result < 0)
+        return explain_barred(err, path);
+    if ((about.stx_mode & KIND_MASK) == KIND_DIRECTORY)
+        return fail(err, EACCES, "%s is a directory", path);
+    if ((about.stx_mode & KIND_MASK) != KIND_FILE)
+        return fail(err, EACCES, "%s is neither a file nor a symlink to one", path);
+    if (sys(__NR_statfs, path, &on) == 0 && THIS_MACHINE != 0 && (on.flags & ST_NOEXEC) != 0)
+        return fail(err, EACCES, "%s is on a file system that is mounted noexec", path);
+    if ((about.stx_mode & 0111) == 0)
+        return fail(err, EACCES, "%s has mode %04o, which lets nobody execute it", path, about.stx_mode & 07777);
+    return fail(err, EACCES, "%s has mode %04o and owner %u:%u, the process is uid %u gid %u", path,
+                about.stx_mode & 07777, about.stx_uid, about.stx_gid, (unsigned)sys(__NR_geteuid),
+                (unsigned)sys(__NR_getegid));
 }
 
 static int use_program(struct launch *launch, const char *path, struct masu_error *err)
@@ -35,11 +83,11 @@ static int find_program(struct launch *launch, const char *program, const char *
         return fail(err, ENOENT, "the program's name is empty");
     if (strchr(program, '/') != NULL) {
         int result = check_program(program);
-        if (result == -EISDIR)
-            return fail(err, EACCES, "%s is a directory", program);
+        if (result == -EACCES || result == -EISDIR)
+            return explain_refused(err, program);
         return result < 0 ? fail_path(err, result, program) : use_program(launch, program, err);
     }
-    bool refused = false;
+    char refused[PATH_LIMIT] = "";
     for (const char *at = path; *path != '\0'; at++) {
         size_t length = 0;
         while (at[length] != '\0' && at[length] != ':')
@@ -49,13 +97,14 @@ static int find_program(struct launch *launch, const char *program, const char *
         int result = used + 1 < sizeof candidate ? check_program(candidate) : -ENAMETOOLONG;
         if (result == 0)
             return use_program(launch, candidate, err);
-        refused = refused || result == -EACCES;
+        if (result == -EACCES && refused[0] == '\0')
+            memcpy(refused, candidate, used + 1);
         at += length;
         if (*at == '\0')
             break;
     }
-    if (refused)
-        return fail(err, EACCES, "\"%s\": found in $PATH, but it is not executable for this user", program);
+    if (refused[0] != '\0')
+        return explain_refused(err, refused);
     return fail(err, ENOENT, "\"%s\": executable file not found in $PATH", program);
 }
 
@@ -91,16 +140,6 @@ static const char *machine_name(unsigned machine)
         return "an unknown machine";
     }
 }
-
-#if defined(__x86_64__)
-#define THIS_MACHINE EM_X86_64
-#elif defined(__aarch64__)
-#define THIS_MACHINE EM_AARCH64
-#elif defined(__riscv)
-#define THIS_MACHINE 243
-#else
-#define THIS_MACHINE 0
-#endif
 
 static int explain_script(struct masu_error *err, int number, const char *program, char *head, size_t length)
 {
@@ -175,6 +214,20 @@ static int explain(struct masu_error *err, int number, const char *program)
     return fail(err, number, "%s", program);
 }
 
+/* A container's own stderr gets a line as well: what keeps its program from running is looked for in its log. In the
+ * words of every runtime since runc 1.1. */
+static void tell_the_log(const char *program, int number)
+{
+    const char *reason = number == -ENOENT    ? "no such file or directory"
+                         : number == -EACCES  ? "permission denied"
+                         : number == -ENOEXEC ? "exec format error"
+                         : number == -EPERM   ? "operation not permitted"
+                                              : "failed";
+    char line[PATH_LIMIT + 64];
+    format_text(line, sizeof line, "exec %s: %s\n", program, reason);
+    sys_write(STDERR, line, strlen(line));
+}
+
 int do_exec(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     const char **args = list_array(op, F_EXEC_ARGS), **env = list_array(op, F_EXEC_ENV);
@@ -192,6 +245,8 @@ int do_exec(struct launch *launch, const struct operation *op, struct masu_error
             return -1;
     }
     int result = (int)sys(__NR_execve, launch->program, args, env);
+    if (launch->entered)
+        tell_the_log(launch->program, result);
     return explain(err, result, launch->program);
 }
 

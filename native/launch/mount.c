@@ -212,6 +212,20 @@ int do_remount(struct launch *launch, const struct operation *op, struct masu_er
     return result < 0 ? fail_fs(err, result, fs, "reconfiguring the file system", "") : 0;
 }
 
+int do_open_tree_inside(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    owned_place place = NO_PLACE;
+    unsigned flags = small_of(op, F_OPEN_TREE_INSIDE_FLAGS);
+    const char *path = text_of(op, F_OPEN_TREE_INSIDE_PATH);
+    if (walk(launch, path, (flags & AT_SYMLINK_NOFOLLOW) != 0 ? WALK_NOFOLLOW : 0, MAKE_NOTHING, &place, err) < 0)
+        return -1;
+    int fd = sys_open_tree(place.fd, "", (flags & ~(unsigned)AT_SYMLINK_NOFOLLOW) | AT_EMPTY_PATH);
+    if (fd < 0)
+        return fail(err, fd, "open_tree of %s in the root", path);
+    slot_put(launch, small_of(op, F_OPEN_TREE_INSIDE_SLOT), fd);
+    return 0;
+}
+
 int do_umount(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     owned_place place = NO_PLACE;

@@ -38,6 +38,17 @@ static bool add_text(struct old_mount *old, const char *text, const char *escape
     return true;
 }
 
+/* An SELinux label may hold commas; in the options of mount(2) it then stands in quotes. */
+static bool is_label_with_comma(const char *option)
+{
+    static const char *const keys[] = {"context=", "fscontext=", "defcontext=", "rootcontext="};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strncmp(option, keys[i], strlen(keys[i])) == 0)
+            return strchr(option, ',') != NULL;
+    }
+    return false;
+}
+
 static bool add_option(struct old_mount *old, const char *option)
 {
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -51,6 +62,13 @@ static bool add_option(struct old_mount *old, const char *option)
         return add(old, ':') && add_text(old, option + 10, ":,\\");
     if (old->used > 0 && !add(old, ','))
         return false;
+    if (!layer && is_label_with_comma(option)) {
+        size_t key = (size_t)(strchr(option, '=') + 1 - option);
+        char name[16];
+        memcpy(name, option, key);
+        name[key] = '\0';
+        return add_text(old, name, "") && add(old, '"') && add_text(old, option + key, "") && add(old, '"');
+    }
     if (!layer)
         return add_text(old, option, "");
     old->layered = true;

@@ -94,6 +94,7 @@ enum op_code {
     OP_LOOPBACK = 57,
     OP_STDIO_OWNER = 58,
     OP_UMOUNT = 59,
+    OP_OPEN_TREE_INSIDE = 62,
     OP_ENTER_ROOT = 60,
     OP_DUMPABLE = 61,
 };
@@ -241,6 +242,9 @@ enum op_field {
     F_STDIO_OWNER_UID = 0,
     F_STDIO_OWNER_GID = 1,
     F_UMOUNT_TARGET = 0,
+    F_OPEN_TREE_INSIDE_SLOT = 0,
+    F_OPEN_TREE_INSIDE_PATH = 1,
+    F_OPEN_TREE_INSIDE_FLAGS = 2,
     F_ENTER_ROOT_PATH = 0,
     F_ENTER_ROOT_OPTIONAL = 1,
 };
@@ -251,7 +255,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 61
+#define OP_LAST 62
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -314,6 +318,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [57] = {"loopback", 'C', ""},
     [58] = {"stdio_owner", 'C', "uu"},
     [59] = {"umount", 'C', "s"},
+    [62] = {"open_tree_inside", 'C', "usu"},
     [60] = {"enter_root", 'C', "su"},
     [61] = {"dumpable", 'C', ""},
 };

@@ -135,7 +135,8 @@ static int step(struct place *place, enum make kind)
 
 static int stuck(struct masu_error *err, long number, const struct steps *steps, const char *name)
 {
-    return fail(err, number, "/%s%s%s in the root", steps->done, steps->done_length > 0 ? "/" : "", name);
+    return fail(err, number, "/%s%s%s in the root%s", steps->done, steps->done_length > 0 ? "/" : "", name,
+                number == ENOTDIR || number == -ENOTDIR ? " is not a directory" : "");
 }
 
 /* Walks all of `left`. Afterwards place->fd is what the last component named, or -1 when that is missing, or when

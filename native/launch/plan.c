@@ -28,6 +28,7 @@ static const struct shape shapes[OP_LAST + 1] = {
     [OP_MOUNT_ATTR] = {.slots = BIT(F_MOUNT_ATTR_SLOT),
                        .optional_slots = BIT(F_MOUNT_ATTR_USERNS),
                        .wide = BIT(F_MOUNT_ATTR_SET) | BIT(F_MOUNT_ATTR_CLEAR)},
+    [OP_OPEN_TREE_INSIDE] = {.slots = BIT(F_OPEN_TREE_INSIDE_SLOT)},
     [OP_SETNS] = {.slots = BIT(F_SETNS_SLOT)},
     [OP_RLIMIT] = {.wide = BIT(F_RLIMIT_SOFT) | BIT(F_RLIMIT_HARD)},
     [OP_SCHEDULER] = {.wide = BIT(F_SCHEDULER_NICE) | BIT(F_SCHEDULER_FLAGS) | BIT(F_SCHEDULER_RUNTIME) |

@@ -259,10 +259,13 @@ static inline void *sys_memory(size_t size)
 }
 static inline void sys_unmap(const void *address, size_t size) { sys(__NR_munmap, address, size); }
 
-struct sys_statfs { /* the beginning of struct statfs on 64-bit machines */
+struct sys_statfs { /* the beginning of struct statfs on 64-bit machines; on s390x only `type` is where it is here */
     long type;
-    long rest[31];
+    long sizes[9];
+    long flags; /* ST_*, statfs(2) */
+    long rest[21];
 };
+#define ST_NOEXEC 8
 static inline bool is_on(int fd, long magic)
 {
     struct sys_statfs about;

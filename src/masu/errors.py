@@ -174,7 +174,11 @@ def describe_errno(number: int) -> str:
 
 def closest(word: str, allowed: list[str] | tuple[str, ...]) -> str:
     """The hint `did you mean "x"?` when one allowed word is near to `word`, else an empty string."""
-    limit = max(1, len(word) // 3)
+    # What all of them begin with (CAP_, SCMP_ACT_) says nothing of how near two of them are.
+    first, last = min(allowed, default=""), max(allowed, default="")
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    alike = same if word[:same] == first[:same] else 0
+    limit = max(1, (len(word) - alike) // 3)
     best, best_distance = "", limit + 1
     for candidate in allowed:
         if abs(len(candidate) - len(word)) > limit:
@@ -182,15 +186,24 @@ def closest(word: str, allowed: list[str] | tuple[str, ...]) -> str:
         distance = _edit_distance(word.lower(), candidate.lower())
         if distance < best_distance:
             best, best_distance = candidate, distance
+    if not best and len(word) >= 3:
+        begun = [candidate for candidate in allowed if candidate.startswith(word)]
+        best = begun[0] if len(begun) == 1 else ""
     return f'did you mean "{best}"?' if best else ""
 
 
 def _edit_distance(a: str, b: str) -> int:
+    # Two neighbours that changed places are one slip ("strat").
+    before: list[int] = []
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
-        previous, row[0] = row[0], i
+        above, row = row, [i]
         for j, right in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (left != right))
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == b[j - 2] and a[i - 2] == right:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before = above
     return row[-1]
 
 

@@ -124,11 +124,12 @@ def facts(name: str, folder: Path, rootfs: Path, change: Callable[[dict[str, Any
     if not bundle.exists():
         runtime.bundle(rootfs, config(change)).rename(bundle)
     id = runtime.id()
-    said = folder / "said"
+    said, nothing = folder / "said", folder / "nothing"
+    nothing.touch()  # not /dev/null: crun gives its standard input, the machine's own, to the container's user
     found: Facts = {}
     try:
-        with said.open("wb") as out:
-            runtime("create", "--bundle", str(bundle), id, stdout=out, stderr=out)
+        with said.open("wb") as out, nothing.open("rb") as stdin:
+            runtime("create", "--bundle", str(bundle), id, stdin=stdin, stdout=out, stderr=out)
         created = runtime.state(id)
         opened = sorted(Path(f"/proc/{created['pid']}/fd").iterdir(), key=lambda fd: int(fd.name))
         found["created: open files"] = " ".join(kind_of(str(fd.readlink())) for fd in opened)
@@ -138,7 +139,9 @@ def facts(name: str, folder: Path, rootfs: Path, change: Callable[[dict[str, Any
         # As the callers do it: they write down all of the process.
         process = json.loads((bundle / "config.json").read_text())["process"]
         (folder / "process.json").write_text(json.dumps(process | {"args": inside()}))
-        found |= of_process("exec: ", runtime("exec", "--process", str(folder / "process.json"), id).stdout)
+        with nothing.open("rb") as stdin:
+            done = runtime("exec", "--process", str(folder / "process.json"), id, stdin=stdin)
+        found |= of_process("exec: ", done.stdout)
         running = runtime.state(id)
         runtime("kill", id, "KILL")
         wait_exited(created["pid"])
@@ -146,8 +149,6 @@ def facts(name: str, folder: Path, rootfs: Path, change: Callable[[dict[str, Any
             found |= of_state(state, id, running["pid"])
     finally:
         runtime.close()
-        # crun 1.8 gives its stdin to the container's user, and that is the machine's /dev/null.
-        os.chown("/dev/null", 0, 0)
     return {key: value.replace(id, "ID").replace(str(folder), "FOLDER") for key, value in found.items()}
 
 

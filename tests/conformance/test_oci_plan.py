@@ -108,3 +108,14 @@ def test_debug_in_a_json_log(masu_oci: Runtime, probe_rootfs: Path) -> None:
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert {record["level"] for record in records} == {"debug"}
     assert any("pivot_root(" in record["msg"] for record in records)
+
+
+def test_systemd_names_the_cgroup(bundle: Path) -> None:
+    document = json.loads(as_nobody("--systemd-cgroup", "plan", "--json", "--bundle", str(bundle), "box").stdout)
+    text = json.dumps(document["operations"])
+    assert "/system.slice/runc-box.scope" in text
+    (bundle / "config.json").write_text(
+        (bundle / "config.json").read_text().replace('"linux": {', '"linux": {"cgroupsPath": "a-b.slice:x:y",', 1)
+    )
+    document = json.loads(as_nobody("--systemd-cgroup", "plan", "--json", "--bundle", str(bundle), "box").stdout)
+    assert "/a.slice/a-b.slice/x-y.scope" in json.dumps(document["operations"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime, wait_exited
+from harness.units import launch, loaded, show, sleeping
 
 MIB = 1 << 20
 CGROUPS = Path("/sys/fs/cgroup")
@@ -23,6 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not Path("/run/systemd/system").is_dir(), reason="systemd is not PID 1"),
+    pytest.mark.skipif(not (CGROUPS / "cgroup.procs").exists(), reason="cgroup v1: test_oci_systemd_v1.py"),
 ]
 
 
@@ -42,35 +44,8 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
     it.close()
 
 
-def show(unit: str, *names: str) -> dict[str, str]:
-    """Properties of a unit, as systemctl prints them; a list has its items on lines of their own."""
-    done = subprocess.run(
-        ["systemctl", "show", unit, *(f"--property={name}" for name in names)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        name, _, value = line.partition("=")
-        found[name] = f"{found[name]}\n{value}" if name in found else value
-    return found
-
-
-def loaded(unit: str) -> bool:
-    return show(unit, "LoadState")["LoadState"] == "loaded"
-
-
 def cgroup_of(pid: int) -> Path:
     return CGROUPS / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
-
-
-def sleeping(**linux: Any) -> Any:
-    def change(config: dict[str, Any]) -> None:
-        config["process"]["args"] = ["/bin/probe", "sleep"]
-        config["linux"]["namespaces"].append({"type": "cgroup"})
-        config["annotations"] = linux.pop("annotations", {})
-        config["linux"].update(linux)
-
-    return change
 
 
 def started(runtime: Runtime, rootfs: Path, **linux: Any) -> tuple[str, Path]:
@@ -78,11 +53,6 @@ def started(runtime: Runtime, rootfs: Path, **linux: Any) -> tuple[str, Path]:
     id = runtime.id()
     launch(runtime, id, sleeping(**linux), rootfs)
     return id, cgroup_of(runtime.state(id)["pid"])
-
-
-def launch(runtime: Runtime, id: str, change: Any, rootfs: Path) -> None:
-    # Its words must not come into the file that the next command writes to.
-    runtime("run", "-d", "--bundle", str(runtime.bundle(rootfs, change)), id, stdout=subprocess.DEVNULL)
 
 
 def read(cgroup: Path, *names: str) -> list[str]:
@@ -414,3 +384,61 @@ def test_interrupted_in_the_foreground(masu_oci: Runtime, probe_rootfs: Path) ->
     assert masu_oci.state(id)["status"] == "running"
     masu_oci("delete", "--force", id)
     assert not loaded(f"runc-{id}.scope")
+
+
+# --- a user's own systemd ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user_manager() -> Iterator[None]:
+    """uid 1000 has a systemd of their own."""
+    subprocess.run(["systemctl", "start", "user-manager.service"], check=True)
+    yield
+    subprocess.run(["systemctl", "stop", "user-manager.service", "user-1000.slice", "user.slice"], check=True)
+
+
+@pytest.fixture
+def namespace() -> Iterator[list[str]]:
+    """What puts a command into a user namespace of uid 1000, as root there: so Podman calls a runtime, rootless."""
+    holder = subprocess.Popen(
+        ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "unshare", "--user", "--mount", "cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdin.write(b"there\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == b"there\n"
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{holder.pid}/{kind}_map").write_text("0 1000 1\n1 100000 65536\n")
+    yield ["nsenter", "--target", str(holder.pid), "--user", "--mount", "--setuid=0", "--setgid=0"]
+    holder.communicate()
+
+
+@pytest.mark.usefixtures("user_manager")
+def test_a_users_own_systemd(masu_oci: Runtime, probe_rootfs: Path, namespace: list[str]) -> None:
+    """It moves processes into the scope that we have no right to move there: ours are in the session's cgroup."""
+    for folder in (masu_oci.folder, *masu_oci.folder.parents[:2], *probe_rootfs.parents[:2]):
+        folder.chmod(0o755)
+    masu_oci.root.mkdir()
+    os.chown(masu_oci.root, 1000, 1000)
+    masu_oci.command[:0] = [*namespace, "env", "XDG_RUNTIME_DIR=/run/user/1000"]
+    resources = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}
+    bundle = masu_oci.bundle(probe_rootfs, sleeping(resources=resources))
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(bundle), id, stdout=subprocess.DEVNULL)
+    pid = masu_oci.state(id)["pid"]
+    cgroup = cgroup_of(pid)
+    manager = "user.slice/user-1000.slice/user-manager.service"
+    assert cgroup == CGROUPS / manager / f"user.slice/runc-{id}.scope"
+    assert read(cgroup, "cgroup.procs", "memory.max", "pids.max") == [str(pid), str(64 * MIB), "20"]
+    # Its cgroup namespace was made in its cgroup, and what joins it later is there, too.
+    assert masu_oci("exec", id, "/bin/probe", "cat", "/proc/self/cgroup").stdout.strip() == "0::/"
+    masu_oci("update", "--pids-limit", "30", id)
+    assert read(cgroup, "pids.max") == ["30"]
+    masu_oci("delete", "--force", id)
+    assert not cgroup.exists()
+    # Without the way to it the user is told what is missing.
+    masu_oci.command[len(namespace) + 1] = "XDG_RUNTIME_DIR="
+    refused = masu_oci("run", "--bundle", str(bundle), masu_oci.id(), check=False)
+    assert "$XDG_RUNTIME_DIR" in refused.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -101,9 +100,11 @@ class Runtime:
     def call(self, command: list[str], *, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
-        # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end. Without names: what
-        # it says later must not appear in what the next command says.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # Files, not pipes: a container that lives on keeps its stdout, and a pipe would never end.
+        # New ones each time: a container that lives on may still write to those of its birth.
+        for name in ("out", "err"):
+            (self.folder / name).unlink(missing_ok=True)
+        with (self.folder / "out").open("w+b") as out, (self.folder / "err").open("w+b") as err:
             options.setdefault("stdout", out)
             options.setdefault("stderr", err)
             done = subprocess.run(command, check=False, **options)

@@ -480,7 +480,7 @@ def broken_program(root: Path, name: str, content: bytes, mode: int = 0o755) -> 
         ("absent", errno.ENOENT, '"absent": executable file not found in $PATH'),
         ("/bin/absent", errno.ENOENT, "/bin/absent"),
         ("/nowhere/absent", errno.ENOENT, "/nowhere"),
-        ("plain", errno.EACCES, "not executable"),
+        ("plain", errno.EACCES, "lets nobody execute it"),
         ("/etc/passwd", errno.EACCES, "/etc/passwd"),
         ("/etc", errno.EACCES, "is a directory"),
         ("", errno.ENOENT, "empty"),

@@ -89,10 +89,11 @@ def test_renders_as_go(source: str, want: str) -> None:
     ("source", "words"),
     [
         (
-            "{{.Nmae}}",
-            ["line 1, column 3: can't evaluate field Nmae", "fields: Config, Count", "--format: format template"],
+            "{{.Vanished}}",
+            ["line 1, column 3: can't evaluate field Vanished", "fields: Config, Count", "--format: format template"],
         ),
         ("{{.Nam}}", ['did you mean "Name"?']),
+        ("{{.Nmae}}", ['did you mean "Name"?']),
         ("{{.Name.foo}}", ["column 8", "can't evaluate field foo in string default"]),
         ("a\nb {{frob 1}}", ['line 2, column 5: function "frob" not defined']),
         ("{{upper}}", ["wrong number of args for upper: want 1 got 0"]),

@@ -324,6 +324,8 @@ def test_a_cgroup_namespace_is_joined_from_within_the_cgroup() -> None:
     ]
     by_path = plan(V2, Wishes(cgroup_dir="/x"), linux__namespaces=[{"type": "cgroup", "path": "/proc/1/ns/cgroup"}])
     assert before(by_path, "clone", "setns")
+    brought = names(build_exec(process, V2, Wishes(brought=True), pidfd=9, join=both, mapped=False))
+    assert brought.index("sync") < brought.index("setns")
     # Written to cgroup.procs before, it is in its cgroup already, and joins everything at once.
     ops = build_exec(process, V2, Wishes(join_files=("/x",)), pidfd=9, join=both, mapped=True)
     assert only(ops, "setns").fields["nstype"] == both

@@ -1,14 +1,16 @@
-"""Guests with nothing but cgroup v2: User-mode Linux (package user-mode-linux), which needs no KVM and no image.
+"""Guests whose cgroups are laid out otherwise than the machine's, by User-mode Linux (package user-mode-linux), which
+needs no KVM and no image.
 
-    python tests/vm/guest.py bare|systemd COMMAND...      runs COMMAND in a guest, exits with its status
+    python tests/vm/guest.py FORM COMMAND...      runs COMMAND in a guest, exits with its status
 
 A guest's root is this machine's, read-only, through hostfs: it runs this very checkout with this very interpreter and
-whatever else is installed. /run and $TMPDIR are its own. Two forms:
+whatever else is installed. /run and $TMPDIR are its own. Three forms:
 
-    bare      bare.sh is PID 1; its child has the top of the cgroup tree for itself
-    systemd   systemd is PID 1, with the units in units/ and no others: the system bus and the job
+    bare      cgroup v2 alone; bare.sh is PID 1, its child has the top of the cgroup tree for itself
+    systemd   cgroup v2 alone; systemd is PID 1, with the units in units/ and no others: the system bus and the job
+    hybrid    the same with the controllers on cgroup v1
 
-What both have in common is the job, a script written for each guest. Its output and its status come over the console.
+What all have in common is the job, a script written for each guest. Its output and its status come over the console.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 KERNEL = "linux.uml"
+FORMS = ("bare", "systemd", "hybrid")
 MEMORY_MB = 512
 # The guest's own: all of /run is a tmpfs there; not /run itself, where systemd forbids devices.
 SCRATCH = "/run/guest"
@@ -92,6 +95,8 @@ def arguments(form: str, job: Path) -> list[str]:
         "lpj=50000000",  # spares the calibration
         "con=null", "con0=fd:0,fd:1", "selinux=0",
     ]  # fmt: skip
+    if form == "hybrid":
+        common.append("systemd.unified_cgroup_hierarchy=0")
     if form == "bare":
         return [*common, f"init={HERE}/bare.sh", f"job={job}"]
     return [
@@ -119,7 +124,7 @@ def xstate(folder: Path) -> Path:
 
 def main() -> int:
     form, *command = sys.argv[1:]
-    if form not in ("bare", "systemd") or not command:
+    if form not in FORMS or not command:
         print(__doc__, file=sys.stderr)
         return 2
     folder = Path(tempfile.mkdtemp(prefix="masu-guest-"))

@@ -1,4 +1,4 @@
-"""Tests of other folders once more, in guests that have nothing but cgroup v2 (guest.py)."""
+"""Tests of other folders in guests whose cgroups are laid out otherwise, and which have systemd (guest.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     # Without ps(1), which is at a loss with User-mode Linux's /proc/stat.
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
-    "systemd": ("systemd", 30, ["tests/conformance/test_oci_systemd.py"]),
+    "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
+    "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
 }
 
 

@@ -17,6 +17,7 @@ from masu.plan import mounts, process
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import NONE, Op
+from masu.spec.fields import key_path
 from masu.spec.runtime import sysctl_path
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ _NEWNS = namespaces.FLAGS["mount"]
 _NEWCGROUP = namespaces.FLAGS["cgroup"]
 _NEWNET = namespaces.FLAGS["network"]
 
+SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
@@ -284,6 +286,8 @@ def _become(where: str, config: Config | None) -> Op:
 def _add_cgroup_join(draft: Draft, wishes: Wishes) -> None:
     for path in wishes.join_files:
         draft.prepare.append(Op("write", "linux.cgroupsPath", path=path, data=b"0"))
+    if wishes.brought:
+        draft.prepare.append(Op("sync", "linux.cgroupsPath", name=SYNC_CGROUP))
 
 
 def _cgroup_slot(draft: Draft, wishes: Wishes) -> int:
@@ -376,5 +380,6 @@ def _add_names_and_sysctls(draft: Draft, config: Config) -> None:
     if config.domainname:
         draft.inside.append(Op("domainname", "domainname", name=config.domainname))
     for key, value in config.linux.sysctl.items():
-        path = "sys/" + sysctl_path(key, f"linux.sysctl[{key}]")
-        draft.inside.append(Op("proc_write", f"linux.sysctl[{key}]", path=path, data=value.encode()))
+        where = key_path("linux.sysctl", key)
+        path = "sys/" + sysctl_path(key, where)
+        draft.inside.append(Op("proc_write", where, path=path, data=value.encode()))

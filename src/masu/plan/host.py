@@ -19,10 +19,12 @@ class Host:
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
     process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
     namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
-    is not to be expected, which is what runc's `--rootless auto` means.
+    is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
+    are on.
     """
 
     __slots__ = (
+        "apparmor",
         "bounding",
         "capabilities",
         "cgroup_mode",
@@ -31,6 +33,7 @@ class Host:
         "last_cap",
         "rlimits",
         "rootless",
+        "selinux",
         "uid",
     )
 
@@ -46,6 +49,8 @@ class Host:
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         rlimits: dict[int, tuple[int, int]] | None = None,
+        apparmor: bool = True,
+        selinux: bool = True,
     ) -> None:
         self.uid = uid
         self.capabilities = capabilities
@@ -56,6 +61,8 @@ class Host:
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.rlimits = rlimits or {}
+        self.apparmor = apparmor
+        self.selinux = selinux
 
     @property
     def rules_mounts(self) -> bool:
@@ -92,7 +99,8 @@ class Wishes:
     """What the caller wants beyond config.json.
 
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
-    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into.
+    the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
+    `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
     socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
@@ -101,6 +109,7 @@ class Wishes:
     """
 
     __slots__ = (
+        "brought",
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
@@ -138,7 +147,9 @@ class Wishes:
         keep_groups: bool = False,
         hooks_stdout: str = "",
         hooks_stderr: str = "",
+        brought: bool = False,
     ) -> None:
+        self.brought = brought
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir

@@ -19,6 +19,7 @@ from masu.plan.ops import (
     TARGET_NOFOLLOW,
     Op,
 )
+from masu.plan.process import no_selinux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +155,11 @@ def add_mounts(
 
     `mapped`: the container has a user namespace; `user_slot` holds it when it is joined by path, else NONE.
     """
+    label = config.linux.mount_label or ""
+    if label and not host.selinux:
+        raise no_selinux("label of mounts", label, "linux.mountLabel")
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
+    made: list[str] = []
     for index, entry in enumerate(config.mounts):
         where = f"mounts[{index}]"
         options = m.parse_options(entry.options, where + ".options")
@@ -170,9 +175,12 @@ def add_mounts(
         _check_in_proc(target, kind, where)
         if kind == "bind":
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
-            _add_bind(draft, entry, options, target, userns, where, shared_root=shared_root, mapped=mapped)
+            inside = _source_inside(entry.source or "", rootfs, made)
+            _add_bind(
+                draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
+            )
         elif kind == "cgroup":
-            _add_cgroup(draft, config, host, wishes, options, target, where)
+            _add_cgroup(draft, config, host, wishes, options, target, where, label=label)
         elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
             raise Unimplemented(
                 "mount",
@@ -182,9 +190,20 @@ def add_mounts(
                 hint='use "cgroup"',
             )
         else:
-            _add_file_system(draft, entry, options, kind, target, where)
+            _add_file_system(draft, entry, options, kind, target, where, label=label)
+        made.append(target)
         for flags in options.propagation:
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
+
+
+def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
+    """The path in the root of a source that an earlier mount covers, "" for all others. Most callers' sources are the
+    host's; but "bundle/rootfs/run/x" after a mount on /run means what is there by then, in runc as in mount(8)."""
+    path = clean(source)
+    if rootfs == "/" or not source.startswith("/") or not path.startswith(rootfs + "/"):
+        return ""
+    path = path[len(rootfs) :]
+    return path if any(path == target or path.startswith(target + "/") for target in made) else ""
 
 
 def _inside(destination: str, rootfs: str) -> str:
@@ -240,6 +259,7 @@ def _add_bind(
     userns: int,
     where: str,
     *,
+    inside: str,
     shared_root: bool,
     mapped: bool,
 ) -> None:
@@ -251,8 +271,11 @@ def _add_bind(
         flags |= _AT_RECURSIVE
     if options.src_nofollow:
         flags |= m.AT_SYMLINK_NOFOLLOW
-    trees = draft.trees
-    trees.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
+    trees = draft.inside if inside else draft.trees
+    if inside:
+        trees.append(Op("open_tree_inside", where + ".source", slot=slot, path=inside, flags=flags))
+    else:
+        trees.append(Op("open_tree", where + ".source", slot=slot, path=entry.source, flags=flags))
     # A clone is a peer of its original; under a root that is a slave (the default) so must it be.
     if not shared_root:
         trees.append(
@@ -263,8 +286,10 @@ def _add_bind(
         trees.append(
             Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=0, recursive=recursive, userns=userns)
         )
+    attributes, late = _bind_attributes(slot, options, entry.options, target, where + ".options", mapped=mapped)
+    trees += attributes
     draft.inside.append(Op("attach", where, slot=slot, target=target, flags=_target_flags(options, target)))
-    _add_bind_attributes(draft, slot, options, entry.options, target, where + ".options", mapped=mapped)
+    draft.inside += late
 
 
 # What mount(8) and the kernel let a bind say about itself; of these a user namespace cannot take back what its parent
@@ -274,8 +299,7 @@ _ATIME = m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME
 _ATIME_WORDS = ("noatime", "nodiratime", "relatime", "strictatime")
 
 
-def _add_bind_attributes(
-    draft: Draft,
+def _bind_attributes(
     slot: int,
     options: MountOptions,
     words: tuple[str, ...],
@@ -283,8 +307,10 @@ def _add_bind_attributes(
     where: str,
     *,
     mapped: bool,
-) -> None:
-    """A bind without any attribute keeps those of its source. With one, what is not said is cleared, as a remount by
+) -> tuple[list[Op], list[Op]]:
+    """What is set on the detached tree, and on the attached one.
+
+    A bind without any attribute keeps those of its source. With one, what is not said is cleared, as a remount by
     mount(2) does it, but for the access time: that stays unless one is chosen. With a user namespace only what was
     said is cleared, and by the kernel's leave: inside, where it refuses what the host has locked."""
     attr_set, said = options.attr_set, options.attr_clr & ~_ATIME
@@ -300,14 +326,17 @@ def _add_bind_attributes(
     if mapped:
         late, clear = said & _LOCKABLE, clear & ~_LOCKABLE
         rec_late, rec_clear = rec_clear & _LOCKABLE, rec_clear & ~_LOCKABLE
-    for on, off, recursive in ((attr_set, clear, 0), (options.rec_attr_set, rec_clear, 1)):
-        if on or off:
-            draft.trees.append(
-                Op("mount_attr", where, slot=slot, set=on, clear=off, propagation=0, recursive=recursive, userns=NONE)
-            )
-    for off, recursive in ((late, 0), (rec_late, 1)):
-        if off:
-            draft.inside.append(Op("remount", where, target=target, set=0, clear=off, recursive=recursive, options=()))
+    detached = [
+        Op("mount_attr", where, slot=slot, set=on, clear=off, propagation=0, recursive=recursive, userns=NONE)
+        for on, off, recursive in ((attr_set, clear, 0), (options.rec_attr_set, rec_clear, 1))
+        if on or off
+    ]
+    attached = [
+        Op("remount", where, target=target, set=0, clear=off, recursive=recursive, options=())
+        for off, recursive in ((late, 0), (rec_late, 1))
+        if off
+    ]
+    return detached, attached
 
 
 def _idmap_slot(draft: Draft, config: Config, entry: Mount, options: MountOptions, user_slot: int, where: str) -> int:
@@ -347,13 +376,32 @@ def id_map(mappings: tuple[LinuxIDMapping, ...]) -> str:
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 
-def _add_file_system(draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str) -> None:
+# Their files have labels by the policy's own rules (fs_use_trans, genfscon) and take none by mount option; mqueue's
+# superblock, besides, is there with the ipc namespace, before any option (selinux_set_mnt_opts()).
+_OWN_LABELS = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+
+
+def _labelled(words: tuple[str, ...], kind: str, label: str) -> tuple[str, ...]:
+    """The options of a file system with linux.mountLabel among them, unless they bring a label of their own."""
+    if not label or kind in _OWN_LABELS or any(word.startswith("context=") for word in words):
+        return words
+    # Not in quotes, as mount(8) wants them for a label with commas: here each option goes by itself.
+    return (*words, "context=" + label)
+
+
+def _add_file_system(
+    draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str, *, label: str
+) -> None:
     if not kind:
         raise InvalidArgument(
-            "mount", target, where=where + ".type", detail="neither a type nor a bind option is given"
+            "mount",
+            target,
+            where=where + ".type",
+            detail="neither a type nor a bind option is given",
+            hint='give a type such as "tmpfs", or the option "bind"',
         )
     attr = options.attr_set
-    words = _fs_options(options)
+    words = _labelled(_fs_options(options), kind, label)
     if target == "/dev":
         # Devices are made in it first.
         attr &= ~m.MOUNT_ATTR_RDONLY
@@ -392,6 +440,8 @@ def _add_cgroup(
     options: MountOptions,
     target: str,
     where: str,
+    *,
+    label: str,
 ) -> None:
     """`type: cgroup`: on v2 the one hierarchy; on v1 a tmpfs with a directory for each, as runc lays it out."""
     private = any(ns.type == "cgroup" for ns in config.linux.namespaces)
@@ -418,7 +468,16 @@ def _add_cgroup(
     # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
     attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY
     draft.inside.append(
-        Op("mount", where, fstype="tmpfs", source="tmpfs", options=("mode=755",), attr=attr, target=target, flags=0)
+        Op(
+            "mount",
+            where,
+            fstype="tmpfs",
+            source="tmpfs",
+            options=_labelled(("mode=755",), "tmpfs", label),
+            attr=attr,
+            target=target,
+            flags=0,
+        )
     )
     for mount_point, controllers in host.cgroup_mounts:
         name = mount_point.rsplit("/", 1)[1]

@@ -114,6 +114,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "stdio_owner": (58, "C", "uid:u gid:u"),
     # What is mounted on `target` goes, with all that lies below it, as soon as nobody uses it (MNT_DETACH).
     "umount": (59, "C", "target:s"),
+    # open_tree of what `path` leads to in the root, with the mounts that have been made there so far.
+    "open_tree_inside": (62, "C", "slot:u path:s flags:u"),
     # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
     # With `optional` one that is not there leaves "/" the root.
     "enter_root": (60, "C", "path:s optional:u"),

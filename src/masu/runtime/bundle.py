@@ -61,6 +61,10 @@ def parse(path: str, text: bytes, *, to_run: bool = True) -> Bundle:
     bundle = Bundle(path, text, parse_config(text, warnings, to_run=to_run), warnings)
     rootfs = bundle.rootfs
     if not os.path.isdir(rootfs):
+        if os.path.exists(rootfs):
+            raise InvalidArgument(
+                "rootfs", rootfs, where="root.path", detail="not a directory", hint="unpack the image into one"
+            )
         raise NotFound(
             "rootfs",
             rootfs,

@@ -193,6 +193,8 @@ class Container:
                     hint="delete it first, or choose another id",
                 ) from None
             os.mkdir(directory, 0o700)
+        except OSError as error:
+            raise KernelError("mkdir", directory, error.errno or 0) from error
         container = cls(directory, facts)
         container.save()
         return container

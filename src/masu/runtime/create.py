@@ -12,6 +12,7 @@ Each step registers how to undo it; whatever fails, all of it is undone in rever
 
 from __future__ import annotations
 
+import errno
 import os
 
 from masu.errors import KernelError, MasuError
@@ -133,8 +134,8 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
-                # It is brought there: see `_Birth.sync`.
-                wishes.join_files, wishes.cgroup_dir = (), ""
+                # We have no right to move it there ourselves.
+                wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
             answers = _Birth(container, config, options, warnings, scope)
@@ -188,17 +189,19 @@ class _Birth(Answers):
         self.config = config
         self.options = options
         self.scope = scope
-        self.to_be_brought = scope is not None and scope.unit.user
         self.warnings = warnings
         self.listener_fd = -1
 
     def sync(self, name: str, pid: int) -> bytes:
         config = self.config
+        if name == plan_build.SYNC_CGROUP:
+            assert self.scope is not None
+            self.scope.bring(pid)
+            return b""
         if name == plan_build.SYNC_MAP:
             from masu.linux import idmap  # these are imported by whose configuration asks for them
 
             linux = config.linux
-            self._bring(pid)
             idmap.write(pid, id_map(linux.uid_mappings), id_map(linux.gid_mappings))
             return b""
         if name == plan_build.SYNC_NETWORK:
@@ -209,13 +212,6 @@ class _Birth(Answers):
         if name == plan_build.SYNC_RUNTIME_HOOKS:
             return self._run_hooks(pid)
         return super().sync(name, pid)
-
-    def _bring(self, pid: int) -> None:
-        """Into a rootless container's scope: the stage where it waits for its id maps, whose child is then born there;
-        or the first process itself, where there are none to write."""
-        if self.scope is not None and self.to_be_brought:
-            self.scope.bring(pid)
-            self.to_be_brought = False
 
     def _run_hooks(self, pid: int) -> bytes:
         state = self.container.state(lifecycle.CREATING, pid)
@@ -230,7 +226,6 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
-        self._bring(pid)
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
@@ -263,8 +258,9 @@ def write_pid_file(path: str, pid: int) -> None:
     """The pid as text, atomically, as callers that poll for the file expect."""
     try:
         fds.atomic_write(path, str(pid).encode(), 0o644, sync=False)
-    except OSError as error:
-        raise KernelError("write", path, error.errno or 0, where="--pid-file") from error
+    except KernelError as error:
+        hint = "create its directory first" if error.errno == errno.ENOENT else ""
+        raise KernelError("write", path, error.errno, where="--pid-file", hint=hint) from error
 
 
 def make_cgroup(

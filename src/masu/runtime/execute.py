@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.linux.cgroups import Cgroup
     from masu.plan.ops import Op
     from masu.spec.runtime import Config, Process
 
@@ -84,9 +85,11 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         cgroup = whole.sub(options.cgroups) if options.cgroups else whole.for_exec(container.facts.pid)
         mapped = bool(join & namespaces.FLAGS["user"])
         joins, cgroup_dir = ways_in(cgroup, mapped=mapped)
-        if container.facts.unit[1] == "user":
-            joins, cgroup_dir = (), ""  # systemd brings it there: see `_Birth.ready`
+        brought = container.facts.unit[1] == "user"
+        if brought:
+            joins, cgroup_dir = (), ""
         wishes = Wishes(
+            brought=brought,
             join_files=joins,
             cgroup_dir=cgroup_dir,
             seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
@@ -112,7 +115,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             keep = (*keep, options.console_fd)
         if options.on_plan is not None:
             options.on_plan(ops)
-        launched = launch(ops, _Birth(container, config, options, warnings), keep=keep, stdio=options.stdio)
+        launched = launch(ops, _Birth(container, cgroup, config, options, warnings), keep=keep, stdio=options.stdio)
         try:
             launched.wait_running()
         except BaseException:
@@ -135,18 +138,25 @@ def _stopped(container: Container) -> FailedPrecondition:
 
 
 class _Birth(Answers):
-    def __init__(self, container: Container, config: Config, options: ExecOptions, warnings: list[str]) -> None:
+    def __init__(
+        self, container: Container, cgroup: Cgroup, config: Config, options: ExecOptions, warnings: list[str]
+    ) -> None:
+        self.cgroup = cgroup
         self.container = container
         self.config = config
         self.options = options
         self.listener_fd = -1
         self.warnings = warnings
 
-    def ready(self, pid: int, pidfd: int) -> bytes:
-        if self.container.facts.unit[1] == "user":
-            from masu.runtime import scope  # by whose containers are systemd's
+    def sync(self, name: str, pid: int) -> bytes:
+        if name != plan_build.SYNC_CGROUP:
+            return super().sync(name, pid)
+        from masu.runtime import scope  # by whose containers are systemd's
 
-            scope.bring(self.container, pid)
+        scope.bring(self.container, self.cgroup, pid)
+        return b""
+
+    def ready(self, pid: int, pidfd: int) -> bytes:
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:

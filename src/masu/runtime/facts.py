@@ -9,7 +9,7 @@ from masu.plan.host import Host
 
 
 def gather(limits: tuple[str, ...] = ()) -> Host:
-    """Looks at this process and this machine; some ten system calls. `limits` are the RLIMIT_* to be looked at."""
+    """Looks at this process and this machine; some twelve system calls. `limits` are the RLIMIT_* to be looked at."""
     layout = cgroups.detect()
     sets = capabilities.current()
     first = namespaces.in_initial_user_namespace()
@@ -22,8 +22,18 @@ def gather(limits: tuple[str, ...] = ()) -> Host:
         fully_mapped=first or namespaces.has_every_id(),
         cgroup_mode=layout.mode,
         cgroup_mounts=_v1_mounts(layout),
+        apparmor=os.path.exists("/sys/kernel/security/apparmor") and _apparmor_is_on(),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
         rlimits={rlimits.NUMBERS[name]: rlimits.current(name) for name in limits},
     )
+
+
+def _apparmor_is_on() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
 
 
 def _v1_mounts(layout: cgroups.Layout) -> tuple[tuple[str, str], ...]:

@@ -17,17 +17,18 @@ _HINTS: dict[tuple[str, int], str] = {
     ("open_tree", e.ENOENT): "the source does not exist on the host; create it first",
     ("open_tree", e.EACCES): "the source cannot be reached by this user",
     ("attach", e.ENOTDIR): "a directory is mounted onto a file, or a file onto a directory; check both ends",
+    ("attach", e.EISDIR): "a directory is mounted onto a file, or a file onto a directory; check both ends",
     ("attach", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
     ("mount", e.ENODEV): "this kernel does not know the file system type",
     ("mount", e.EINVAL): "an option that this file system does not know",
     ("mount", e.EPERM): "this file system cannot be mounted in a user namespace",
+    ("mount", e.ENOTDIR): "the mount point, or what it is in, is a file; choose another destination",
     ("mount", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
     ("mount_attr", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
     ("remount", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
     ("open_tree", e.EINVAL): "in a user namespace a tree that the host has mounted on goes only as a whole: use rbind",
     ("mount_attr", e.EINVAL): "the file system may not support this attribute or idmapped mounts",
     ("setns", e.EPERM): "joining this namespace needs CAP_SYS_ADMIN in its owner's user namespace",
-    ("setns", e.EINVAL): "the path is a namespace of another kind than its type says",
     ("open", e.ENOENT): "nothing is there; was the namespace removed?",
     ("unshare", e.ENOSPC): "limit of namespaces reached: see /proc/sys/user/max_*_namespaces",
     ("unshare", e.EPERM): "user namespaces may be switched off here: sysctl kernel.unprivileged_userns_clone",
@@ -37,14 +38,17 @@ _HINTS: dict[tuple[str, int], str] = {
     ("clone", e.ENOMEM): "the cgroup's memory limit may be too low to start anything",
     ("rlimit", e.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE, which this process lacks",
     ("write", e.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE, which this process lacks",
-    ("proc_write", e.ENOENT): "this kernel, or this namespace, has no such setting",
-    ("proc_write", e.EPERM): "the setting is not the namespace's own; it cannot be changed in a container",
-    ("proc_write", e.EACCES): "the setting is read-only in this namespace",
+    ("proc_write", e.ENOENT): "this kernel, or this namespace, has no such setting; see /proc/sys",
+    ("proc_write", e.EPERM): "the setting is not the namespace's own; set it on the host",
+    ("proc_write", e.EACCES): "the setting is read-only in this namespace; leave it out",
     ("proc_write", e.EINVAL): "the kernel refuses the value",
     ("pivot_root", e.EINVAL): "when the host's root is an initramfs use --no-pivot",
     ("console", e.ENOENT): "a terminal needs a devpts mount at /dev/pts",
     ("chdir", e.ENOENT): "the directory does not exist in the container",
+    ("chdir", e.ENOTDIR): "a directory is wanted",
     ("chdir", e.EACCES): "the user may not enter this directory",
+    ("mknod", e.EEXIST): "choose another path, or remove what the image has there",
+    ("mknod", e.ENOTDIR): "choose another path",
     ("mknod", e.EPERM): "making devices needs CAP_MKNOD and the permission of the devices cgroup",
     ("seccomp", e.EINVAL): "the filter or one of its flags is not known to this kernel",
     ("setuser", e.EINVAL): "the id is not mapped in the container's user namespace",
@@ -53,7 +57,7 @@ _HINTS: dict[tuple[str, int], str] = {
     ("scheduler", e.EPERM): "this scheduling policy needs CAP_SYS_NICE, which this process lacks",
     ("ioprio", e.EPERM): "this I/O class needs CAP_SYS_NICE, which this process lacks",
     ("caps", e.EPERM): "a capability is wanted that this process does not have itself",
-    ("exec", e.ENOEXEC): "the file is neither a program for this machine nor a script with a #! line",
+    ("exec", e.ENOEXEC): "a program for this machine is wanted, or a script with a #! line",
     ("exec", e.EACCES): "the file is not executable, or its file system is mounted noexec",
 }
 
@@ -68,7 +72,7 @@ _MOUNT_OWNERS = {
 
 _SYSCALLS: dict[str, str] = {
     "attach": "move_mount", "mount_attr": "mount_setattr", "new_mount": "fsopen", "clone": "clone3",
-    "proc_write": "write /proc", "hostname": "sethostname", "domainname": "setdomainname", "mask": "mask path",
+    "proc_write": "write", "hostname": "sethostname", "domainname": "setdomainname", "mask": "mask path",
     "readonly": "read-only path", "setuser": "setresuid", "caps": "capset", "rlimit": "setrlimit",
     "scheduler": "sched_setattr", "ioprio": "ioprio_set", "root_attach": "move_mount", "mknod": "mknodat",
     "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl", "bounding": "prctl",
@@ -90,9 +94,12 @@ class HookError(Unavailable):
 
 def hook_error(kind: str, number: int, path: str, errno: int = 0, *, detail: str = "") -> HookError:
     """Of hook `number` among hooks.`kind`."""
-    return HookError(
-        f"error running {kind} hook #{number}", path, errno, detail=detail, where=f"hooks.{kind}[{number}]"
-    )
+    where, hint = f"hooks.{kind}[{number}]", ""
+    if errno == e.ENOENT:
+        hint = f"the path is looked up {'in the container' if kind == 'startContainer' else 'on the host'}"
+    elif detail.startswith(("not done", "the hook did not end")):
+        hint = f"raise {where}.timeout, or make it quicker"
+    return HookError(f"error running {kind} hook #{number}", path, errno, detail=detail, where=where, hint=hint)
 
 
 class ProgramError(FailedPrecondition):
@@ -123,13 +130,21 @@ def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
         # EIO and ETIMEDOUT are masu-launch's own, for hooks that ran; then the detail says all.
         ran = errno in (e.EIO, e.ETIMEDOUT)
         return hook_error(kind, number, str(op.fields["path"]), 0 if ran else errno, detail=_named_signal(detail))
-    obj = next((op.fields[name] for name in _OBJECTS if isinstance(op.fields.get(name), str)), "")
+    obj = str(next((op.fields[name] for name in _OBJECTS if isinstance(op.fields.get(name), str)), ""))
+    if op.name == "proc_write":
+        obj = "/proc/" + obj
     hint = _HINTS.get((op.name, errno), "")
     if op.name == "mount" and errno == e.EPERM:
         hint = _MOUNT_OWNERS.get(str(op.fields["fstype"]), hint)
     if op.name == "scheduler" and errno == e.EPERM and op.fields["policy"] == _SCHED_DEADLINE:
         hint += "; process scheduler can't be used together with AllowedCPUs: a deadline needs every processor"
-    return KernelError(_SYSCALLS.get(op.name, op.name), obj, errno, detail=detail, where=op.where, hint=hint)
+    # masu-launch names the component of a path that it was stuck at: said once when that is the whole.
+    detail = "" if detail == obj else detail
+    error = KernelError(_SYSCALLS.get(op.name, op.name), obj, errno, detail=detail, where=op.where, hint=hint)
+    from masu.runtime import remedies  # loaded by what fails alone
+
+    remedies.look(error, ops, op)
+    return error
 
 
 def signal_words(number: int) -> str:
@@ -149,6 +164,8 @@ def _named_signal(detail: str) -> str:
 
 
 def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
+    from masu.runtime import remedies
+
     if op.name == "exec":
         return _explain_exec(op, errno, detail)
     program = str(op.fields["program"])
@@ -168,7 +185,7 @@ def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
             errno=errno,
             detail="executable file not found in $PATH",
             where=op.where,
-            hint="PATH is " + str(op.fields["path"] or "not set"),
+            hint="PATH is " + str(op.fields["path"]) if op.fields["path"] else "PATH is not set: add it to process.env",
         )
     if errno in (e.EACCES, e.EISDIR):
         return ProgramError(
@@ -176,7 +193,7 @@ def _explain_program(op: Op, errno: int, detail: str) -> MasuError:
             errno=errno,
             detail="permission denied" + (f": {detail}" if detail and detail != program else ""),
             where=op.where,
-            hint="is it a file, executable for this user, on a file system without noexec?",
+            hint=remedies.for_program(detail),
         )
     return ProgramError(what, errno=errno, detail=detail, where=op.where)
 
@@ -187,17 +204,21 @@ def _explain_exec(op: Op, errno: int, detail: str) -> MasuError:
     what = f"exec {arguments[0]}" if arguments[0].isprintable() else f"exec {arguments[0]!r}"
     said = {e.ENOENT: "no such file or directory", e.EACCES: "permission denied", e.ENOEXEC: "exec format error"}
     text = f"{what}: {said.get(errno, os.strerror(errno))}"
-    hint = _HINTS.get(("exec", errno), "")
+    from masu.runtime import remedies
+
+    hint = remedies.for_program(detail) or _HINTS.get(("exec", errno), "")
     return ProgramError(text, errno=errno, detail=detail, where=op.where, hint=hint)
 
 
-def unexpected_end(pid: int) -> MasuError:
+def unexpected_end(pid: int, ops: list[Op]) -> MasuError:
     """The socket was closed before `ready`: the process died, most often killed for memory."""
-    return Unavailable(
+    from masu.runtime import remedies
+
+    return remedies.killed_for_memory(ops) or Unavailable(
         "container's first process",
         pid or "",
         detail="it died before it was ready",
-        hint="killed by the kernel? a memory limit below 1 MB is too low; see dmesg",
+        hint="killed by the kernel or by somebody else? see dmesg",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from errno import ENAMETOOLONG
 
 from masu.errors import KernelError
 from masu.spec import jsontext
@@ -19,8 +20,10 @@ def connect(path: str, where: str, what: str = "connect") -> socket:
         sock.connect(path)
     except OSError as error:
         sock.close()
-        hint = "a unix socket's path holds at most 107 bytes" if len(path.encode()) > 107 else "is somebody listening?"
-        raise KernelError(what, path, error.errno or 0, where=where, hint=hint) from error
+        if len(path.encode()) > 107:
+            hint = "a unix socket's path holds at most 107 bytes; give a shorter one, or a symlink"
+            raise KernelError(what, path, ENAMETOOLONG, where=where, hint=hint) from error
+        raise KernelError(what, path, error.errno or 0, where=where, hint="is somebody listening?") from error
     return sock
 
 

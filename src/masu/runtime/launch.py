@@ -2,6 +2,7 @@
 
     host (this process)          masu-launch, stage          container's first process
       spawn ─────────────────────► runs the H operations
+      ◄── SYNC "cgroup", pid ───── waits                       (only where systemd has to move it)
       ◄── SYNC "map", pid ──────── waits                       (only with a new user namespace)
       writes uid_map, gid_map
       ─── GO ────────────────────►
@@ -37,7 +38,7 @@ from _struct import pack, unpack_from
 
 from masu.errors import DataLoss, Unavailable
 from masu.linux import executable, spawn
-from masu.plan.build import SYNC_MAP
+from masu.plan.build import SYNC_CGROUP, SYNC_MAP
 from masu.plan.encode import encode
 from masu.plan.ops import (
     MSG_ERROR,
@@ -65,9 +66,9 @@ _MAX_FDS = 8
 class Answers:
     """What the host does when the container's birth waits for it. Each returns the payload of GO.
 
-    `sync` gets the name of the wait and a pid as the host sees it: of the stage for "map", else of the container's
-    first process, as `ready` does. An exception from any of them ends the birth: the processes are killed and the
-    exception is passed on.
+    `sync` gets the name of the wait and a pid as the host sees it: of the stage for "cgroup" and "map", else of the
+    container's first process, as `ready` does. An exception from any of them ends the birth: the processes are killed
+    and the exception is passed on.
     """
 
     def sync(self, name: str, pid: int) -> bytes:
@@ -162,7 +163,7 @@ def launch(
 
 def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
     # The pid comes from the stage, a wait from the first process: either may arrive first. A wait is answered when
-    # the pid is known; only the one for the id mapping comes from the stage itself, before there is a pid.
+    # the pid is known; only those for cgroup and id mapping come from the stage itself, before there is a pid.
     waiting: tuple[int, str, int] | None = None
     while True:
         kind, index, errno, value, detail, fds = receive(launched.socket)
@@ -183,12 +184,12 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
         elif kind == 0:
             from masu.runtime.failure import unexpected_end
 
-            raise unexpected_end(launched.pid)
+            raise unexpected_end(launched.pid, ops)
         else:
             raise DataLoss("launch protocol", f"message {kind}", detail="unknown type")
         for fd in fds:
             os.close(fd)
-        if waiting is None or not (launched.pid or waiting[1] == SYNC_MAP):
+        if waiting is None or not (launched.pid or waiting[1] in (SYNC_CGROUP, SYNC_MAP)):
             continue
         kind, detail, value = waiting
         waiting = None

@@ -41,6 +41,8 @@ _REFUSALS: dict[tuple[str, str], str] = {
     ("kill", STOPPED): "container not running",
     ("exec", STOPPED): "cannot exec in a stopped container",
     ("exec", PAUSED): "cannot exec in a paused container (use --ignore-paused to override)",
+    ("pause", STOPPED): "container not running",
+    ("pause", PAUSED): "container not running",
     ("resume", RUNNING): "container not paused",
     ("resume", CREATED): "container not paused",
     ("resume", STOPPED): "container not paused",
@@ -55,6 +57,8 @@ _REFUSALS: dict[tuple[str, str], str] = {
 _HINTS: dict[tuple[str, str], str] = {
     ("delete", RUNNING): "kill it first, or use --force",
     ("delete", PAUSED): "resume and kill it first, or use --force",
+    ("start", PAUSED): "resume it first",
+    ("kill", STOPPED): "delete it",
     ("start", STOPPED): "delete it and create it anew",
     ("exec", STOPPED): "its first process has exited",
 }

@@ -12,7 +12,7 @@ from masu.runtime.create import compile_seccomp, ways_in
 from masu.spec import runtime as spec
 
 
-def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
+def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool = False) -> list[Op]:
     """Needs no root: cgroup paths are those that would be made, files of the state directory have their names only.
     A container that only root can make is planned as root would."""
     config = bundle.config
@@ -23,7 +23,12 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None) -> list[Op]:
     if host.uid != 0 and not mapped:
         host.uid, host.rootless = 0, False
         host.capabilities = host.bounding = (1 << (host.last_cap + 1)) - 1
-    paths = cgroups.predict(config.linux.cgroups_path, id, rootless=host.rootless)
+    path = config.linux.cgroups_path
+    if systemd:
+        from masu.linux.cgroups import systemd as units
+
+        path = units.unit_of(path, id, user=False).path()
+    paths = cgroups.predict(path, id, rootless=host.rootless)
     predicted = cgroups.Cgroup(paths)
     extras = spec.extras_of(config)
     joins, cgroup_dir = ways_in(predicted, mapped=mapped)

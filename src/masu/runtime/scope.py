@@ -197,12 +197,13 @@ def stop(container: Container) -> list[str]:
     return []
 
 
-def bring(container: Container, pid: int) -> None:
-    """Moves a new process of ours into a rootless container's scope. Raises CallError, Unavailable."""
+def bring(container: Container, cgroup: Cgroup, pid: int) -> None:
+    """Moves a process of ours into a rootless container's cgroup, or one below it. Raises CallError, Unavailable."""
     unit = unit_in(container)
+    below = (cgroup.path() or "").removeprefix(container.cgroup.path() or "")
     manager = Manager(user=unit.user)
     try:
-        manager.attach(unit.name, pid)
+        manager.attach(unit.name, pid, below or "/")
     finally:
         manager.close()
 

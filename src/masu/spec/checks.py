@@ -98,6 +98,7 @@ def _check_user_namespace(linux: Linux, warnings: list[str]) -> None:
         raise missing(
             "linux.uidMappings",
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
+            'for example [{"containerID": 0, "hostID": 100000, "size": 65536}]',
         )
     elif len(given) == 1:
         lacking, kind = ("gidMappings", "gid") if given[0] == "uidMappings" else ("uidMappings", "uid")
@@ -188,7 +189,7 @@ def check_sysctl(key: str, types: frozenset[str]) -> None:
         if "user" not in types:
             raise invalid("sysctl", key, where, "setting ucounts without a user namespace not allowed", _add("user"))
     else:
-        raise invalid("sysctl", key, where, "is not in a separate kernel namespace")
+        raise invalid("sysctl", key, where, "is not in a separate kernel namespace", "set it on the host")
 
 
 # --- network devices

@@ -232,8 +232,8 @@ def wrong_type(wanted: str, value: object, where: str) -> InvalidArgument:
     return InvalidArgument("value", where=where, detail=f"wanted {wanted}, seen {kind}{shown(value)}")
 
 
-def missing(where: str, detail: str = "must be given") -> InvalidArgument:
-    return InvalidArgument("field", where=where, detail=detail)
+def missing(where: str, detail: str = "must be given", hint: str = "") -> InvalidArgument:
+    return InvalidArgument("field", where=where, detail=detail, hint=hint)
 
 
 def not_allowed(what: str, value: str, where: str, allowed: Sequence[str], detail: str = "") -> InvalidArgument:

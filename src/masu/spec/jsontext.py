@@ -99,12 +99,20 @@ def _explain(error: Exception, text: str, start: int, name: str) -> InvalidArgum
         position = error.value if isinstance(error.value, int) else start
         if position >= len(text):
             return _error(text, len(text), "unexpected end", name)
-        return _error(text, position, "a value is wanted", name)
+        return _error(text, position, _after_comma(text, position) or "a value is wanted", name)
     if isinstance(error, _Refused):
         return _error(text, -1, str(error), name)
     # Without position: int() refused too many digits.
     message = getattr(error, "msg", "number too long")
-    return _error(text, getattr(error, "pos", -1), message[:1].lower() + message[1:], name)
+    position = getattr(error, "pos", -1)
+    message = _after_comma(text, position) or message
+    return _error(text, position, message[:1].lower() + message[1:], name)
+
+
+def _after_comma(text: str, position: int) -> str:
+    """What is wrong at `position` when a bracket closes there behind a comma."""
+    closes = 0 <= position < len(text) and text[position] in "]}"
+    return "a comma too many before it" if closes and text[:position].rstrip(_SPACE)[-1:] == "," else ""
 
 
 def dumps(value: object, *, indent: int | str | None = None) -> str:

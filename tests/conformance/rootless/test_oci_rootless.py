@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
                    c["mounts"].append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"})),
         ("mounts[4]", "EPERM", "ipc namespace")),
     "a hard limit": (
-        lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 1 << 22}]),
+        lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_NPROC", "soft": 9, "hard": 1 << 40}]),
         ("process.rlimits[0]", "EPERM", "CAP_SYS_RESOURCE")),
     "a better chance": (
         lambda c: c["process"].update(oomScoreAdj=-999), ("process.oomScoreAdj", "EACCES", "CAP_SYS_RESOURCE")),

@@ -67,6 +67,9 @@ class Premises:
         """A command in here. Its output goes through files, for what it leaves behind may hold a pipe open."""
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
+        # New ones each time: what the last one left behind may still write to its own.
+        for name in ("out", "err"):
+            (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "out").open("w+b") as out, (self.folder / "err").open("w+b") as err:
             options |= {"env": self.environment | dict(env or {}), "stdout": out, "stderr": err, "timeout": timeout_s}
             status = subprocess.run([*self.prefix, *words], check=False, **options).returncode

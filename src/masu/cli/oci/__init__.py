@@ -7,7 +7,7 @@ import os
 from masu import __version__
 from masu.cli.oci.log import Log
 from masu.cli.options import Call, Entry, Flag, Help, Program, UsageError
-from masu.errors import MasuError
+from masu.errors import MasuError, describe_errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ PROGRAM = Program(
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; the exit status."""
     log = Log()
+    call = None
     try:
         call = PROGRAM.parse(argv)
         log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
@@ -74,11 +75,21 @@ def main(argv: Sequence[str]) -> int:
             os.write(2, error.usage.encode() + b"\n")
         return error.status
     except MasuError as error:
+        if call is not None:
+            place(error, call)
         log.error(str(error), error)
         return 1
     except OSError as error:
-        log.error(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        said = describe_errno(error.errno or 0)
+        log.error(f"{error.filename}: {said}" if error.filename else said)
         return 1
+
+
+def place(error: MasuError, call: Call) -> None:
+    """Gives `error` its place on the command line."""
+    from masu.cli.oci import places  # loaded by what fails alone
+
+    places.place(error, call, root_of(call))
 
 
 def root_of(call: Call) -> str:

@@ -100,6 +100,9 @@ def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
 
         for line in describe.to_text(ops).splitlines():
             log.debug(line)
+        for op in ops:
+            if op.name == "seccomp":  # as runc says it
+                log.debug(f"seccomp filter flags: {op.fields['flags']!r}")
 
     return tell
 
@@ -135,8 +138,9 @@ def connect_console(call: Call, terminal: bool, *, detached: bool = True) -> int
         )  # fmt: skip
     if path and not (detached and terminal):
         raise InvalidArgument(
-            "--console-socket", path, detail="cannot use console socket if runc will not detach or allocate tty"
-        )
+            "console socket", path, detail="cannot use console socket if runc will not detach or allocate tty",
+            where="--console-socket", hint="leave it out, or set process.terminal to true and detach",
+        )  # fmt: skip
     if not path:
         return None
     return handover.connect(path, "--console-socket").detach()

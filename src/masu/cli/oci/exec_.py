@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from masu.cli.oci import log_of, root_of
+from masu.cli.oci import log_of, place, root_of
 from masu.cli.oci.create_ import (
     CONSOLE_SOCKET,
     PRESERVE_FDS,
@@ -37,6 +37,7 @@ def run(call: Call) -> int:
     try:
         return _run(call)
     except MasuError as error:
+        place(error, call)
         log.error(f"exec failed: {error}", error)
         return _EXEC_FAILED
 

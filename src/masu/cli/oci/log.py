@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import time
+from errno import ENOENT
 
-from masu.errors import InvalidArgument, MasuError
+from masu.errors import InvalidArgument, KernelError, MasuError
 from masu.spec import jsontext
 
 
@@ -25,6 +26,9 @@ class Log:
         self._path = "" if path == "/dev/stderr" else path
         self._format = format or "text"
         self._debug = debug
+        if self._path:
+            # Now, not when there is something to say: nothing should have been done by then.
+            os.close(self._open())
 
     def error(self, message: str, error: MasuError | None = None) -> None:
         self._write("error", message, error)
@@ -51,8 +55,15 @@ class Log:
         if not self._path:
             os.write(2, data)
             return
-        fd = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        fd = self._open()
         try:
             os.write(fd, data)
         finally:
             os.close(fd)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            hint = "create its directory first" if error.errno == ENOENT else ""
+            raise KernelError("open", self._path, error.errno or 0, where="--log", hint=hint) from error

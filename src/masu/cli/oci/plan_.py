@@ -16,7 +16,7 @@ from masu.spec import jsontext
 def run(call: Call) -> int:
     bundle = bundles.read(call.options.text("bundle"), to_run=False)
     id = call.args[0] if call.args else os.path.basename(bundle.path) or "container"
-    ops = preview.plan(bundle, id)
+    ops = preview.plan(bundle, id, systemd=call.globals.on("systemd-cgroup"))
     if call.options.on("json"):
         document = {"warnings": bundle.warnings, "operations": describe.to_json(ops)}
         os.write(1, jsontext.dumps(document, indent=2).encode() + b"\n")

@@ -44,6 +44,8 @@ def run(call: Call) -> int:
             return 0
         status = wait(created.launched, signals, ours)
     except BaseException:
+        if ours is not None:
+            ours.pass_rest()
         created.launched.reap()
         delete(created.container, force=True)
         raise

@@ -113,9 +113,9 @@ class Manager:
             e.what = "unable to set unit properties"
             raise
 
-    def attach(self, name: str, pid: int) -> None:
-        """Moves a process into the unit's own cgroup. Raises CallError."""
-        self._connection.call(SYSTEMD, PATH, MANAGER, "AttachProcessesToUnit", "ssau", name, "/", [pid])
+    def attach(self, name: str, pid: int, below: str = "/") -> None:
+        """Moves a process into the unit's cgroup, or one below it. Raises CallError."""
+        self._connection.call(SYSTEMD, PATH, MANAGER, "AttachProcessesToUnit", "ssau", name, below, [pid])
 
     def stop(self, name: str) -> None:
         """Stops a unit, with what is in it; one that is not there is no error. Raises FailedPrecondition."""
