@@ -404,3 +404,44 @@ def test_checkpoint_is_refused(masu_oci: Runtime, rootfs: Path) -> None:
         assert refused.returncode == 1
         assert "CRIU wants root" in refused.stderr
     assert masu_oci.state(id)["status"] == "running"
+
+
+def test_root_that_cannot_walk_to_the_bundle(masu_oci: Runtime, rootfs: Path) -> None:
+    """All ids are subordinate ones: the container's root is nobody to the user's own 0700 directories."""
+
+    def change(config: dict[str, Any]) -> None:
+        with_ranges(config)
+        for name in ("uidMappings", "gidMappings"):
+            config["linux"][name] = [{"containerID": 0, "hostID": SUBIDS[0], "size": 1000}]
+        config["process"].update(args=["/bin/probe", "sleep"], user={"uid": 7, "gid": 8})
+        entry = {"destination": "/tmp", "type": "bind", "source": str(masu_oci.folder), "options": ["bind", "ro"]}
+        config["mounts"].append(entry)
+
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, change)), id)
+    pid = masu_oci.state(id)["pid"]
+    assert os.stat(f"/proc/{pid}").st_uid == SUBIDS[0] + 7
+    assert masu_oci("exec", "-u", "0:0", id, "/bin/probe", "id", "--", "ls", "/tmp").stdout == (
+        "uid=0 euid=0 gid=0 egid=0 umask=0022 groups=\nERROR EACCES\n"
+    )
+    masu_oci("kill", id, "KILL")
+    wait_exited(pid)
+    masu_oci("delete", id)
+
+
+def test_mounts_that_come_later(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, sleeping)), id)
+    source = masu_oci.user.home / "volume"
+    source.mkdir()
+    (source / "file").write_text("from the host\n")
+    (masu_oci.folder / "mounts.json").write_text(json.dumps([
+        {"destination": "/home", "type": "bind", "source": str(source), "options": ["bind", "ro"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+    ]))  # fmt: skip
+    masu_oci.user.own(masu_oci.folder)
+    masu_oci("mounts", "add", id, "mounts.json")
+    look = ["cat", "/home/file", "--", "create", "/home/x", "x", "--", "create", "/tmp/x", "x"]
+    assert masu_oci("exec", id, "/bin/probe", *look).stdout == "from the host\nERROR EROFS\nok\n"
+    masu_oci("mounts", "remove", id, "mounts.json")
+    assert masu_oci("exec", id, "/bin/probe", "ls", "/home").stdout == ""
