@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.callers import document
 from harness.oci import Runtime, wait_exited
+from harness.programs import MASU_OCI
 from harness.pty import Terminal
 from harness.rootless import CHECKOUT, GID, NAME, SUBIDS, UID, RootlessRuntime, bind, map_ids, require
 from images.rootfs import copy
@@ -171,8 +174,10 @@ def test_refused(masu_oci: Runtime, rootfs: Path, what: str) -> None:
 
 def test_what_spec_writes_runs_as_it_is(runtime: RootlessRuntime) -> None:
     runtime.user.own(copy(image("busybox"), runtime.folder / "rootfs"))
-    runtime("spec", "--rootless")
-    command = [*runtime.command, "run", runtime.id()]
+    spec, run = (words[1:] for words in document.commands("Without root"))
+    runtime(*spec)
+    runtime.ids.append(run[-1])
+    command = [*runtime.command, *run]
     become = runtime.user.become
     with Terminal(command, become=become, env=runtime.user.environment, cwd=runtime.folder) as terminal:
         terminal.wait_for("# ")
@@ -203,6 +208,17 @@ def test_without_a_runtime_directory(masu_oci: RootlessRuntime, rootfs: Path) ->
     refused = masu_oci("create", "--bundle", bundle, "masu-test-nobody", env=environment, check=False)
     assert refused.returncode == 1
     assert "XDG_RUNTIME_DIR" in refused.stderr
+
+
+def test_root_does_not_obey_a_users_files(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, sleeping)), id)
+    for verb in (["delete", "--force"], ["kill"], ["state"]):
+        command = [MASU_OCI, "--root", str(masu_oci.root), *verb, id]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert f"its state belongs to uid {UID}" in refused.stderr
+    assert masu_oci.state(id)["status"] == "running"
 
 
 # --- without a cgroup
