@@ -31,7 +31,7 @@ static void makes_what_is_missing(void)
     CHECK_TEXT(err.detail, "/a/absent in the root");
     place_close(&place);
     CHECK(walk(&launch, "/x/y/z", 0, MAKE_DIRECTORY, &place, &err) < 0 && err.number == ENOTDIR);
-    CHECK_TEXT(err.detail, "/x/y in the root");
+    CHECK_TEXT(err.detail, "/x/y in the root is not a directory");
 }
 
 static void stays_inside(void)
