@@ -15,7 +15,16 @@ from __future__ import annotations
 import errno
 import os
 
-from masu.errors import AlreadyExists, DataLoss, InvalidArgument, KernelError, MasuError, NotFound, Unavailable
+from masu.errors import (
+    AlreadyExists,
+    DataLoss,
+    InvalidArgument,
+    KernelError,
+    MasuError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
 from masu.linux import fds, pidfd, procfs
 from masu.linux.cgroups import Cgroup
 from masu.runtime import lifecycle
@@ -142,6 +151,7 @@ class Container:
         path = directory + "/state.json"
         try:
             text = fds.read_bounded(path, _MAX_STATE_BYTES)
+            _check_owner(path)
         except FileNotFoundError:
             raise NotFound("container", id, detail="container does not exist", where=root) from None
         except KernelError as error:
@@ -303,6 +313,15 @@ class Container:
 
     def remove_directory(self) -> None:
         remove_directory(self.directory)
+
+
+def _check_owner(path: str) -> None:
+    """What a state says is obeyed: which processes are killed, which cgroups removed. Root does not do that for a user.
+    Raises PermissionDenied."""
+    if os.geteuid() == 0 and (owner := os.stat(path).st_uid) != 0:
+        raise PermissionDenied(
+            "container", path, detail=f"its state belongs to uid {owner}", hint="call masu-oci as that user"
+        )
 
 
 def _make_root(root: str, uid: int) -> None:

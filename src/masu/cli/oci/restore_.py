@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from masu.cli.oci import log_of, root_of
-from masu.cli.oci.checkpoint_ import CRIU_FLAGS, criu_options, warn_rootless
+from masu.cli.oci.checkpoint_ import CRIU_FLAGS, check_root, criu_options
 from masu.cli.oci.create_ import (
     BUNDLE,
     CONFIG,
@@ -25,7 +25,7 @@ from masu.runtime.restore import RestoreOptions, restore
 
 
 def run(call: Call) -> int:
-    warn_rootless(call)
+    check_root(call)
     log, options = log_of(call), call.options
     wanted = criu_options(call)
     wanted.lsm_profile = options.text("lsm-profile")

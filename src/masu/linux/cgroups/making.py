@@ -91,7 +91,7 @@ class Maker:
 
         if place is None:
             if resources is not None and _wants_controllers(resources):
-                raise _not_delegated(self.layout, self.where)
+                raise _not_delegated(self.layout)
             return
         base, path = place
         domain = resources is not None and v2.needs_domain(v2.settings(resources, where="linux.resources"))
@@ -211,13 +211,13 @@ def _delegated_places(layout: Layout, relative: str) -> dict[str, tuple[str, str
     return places
 
 
-def _not_delegated(layout: Layout, where: str) -> KernelError:
+def _not_delegated(layout: Layout) -> KernelError:
     own = layout.own_directory("")
     return KernelError(
         "mkdir",
         own,
         errno.EACCES,
-        where=where,
+        where="linux.resources",
         # runc's sentence, which callers look for.
         detail="rootless needs no limits + no cgrouppath when no permission is granted for cgroups",
         hint=f"no cgroup is delegated to uid {os.geteuid()}: "
