@@ -22,6 +22,9 @@ from masu.errors import MasuError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 CORPUS = Path(__file__).parent.parent / "fuzz/corpus"
 
@@ -53,6 +56,16 @@ def attempt(call: Callable[..., Any], *args: object) -> tuple[Any, str]:
     assert message.isprintable()
     assert len(bare) < 4000  # before what cannot be printed was escaped
     return None, message
+
+
+def placed(call: Callable[..., T], *args: object) -> T | None:
+    """The result, or None for an error of ours that says which place in a document it is about."""
+    try:
+        return call(*args)
+    except MasuError as error:
+        where, said = error.where, str(error)
+    assert where, said
+    return None
 
 
 def mutate(document: Any, rng: random.Random) -> Any:
