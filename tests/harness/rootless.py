@@ -47,12 +47,14 @@ class User:
         for name, text in zip(_FILES, texts, strict=True):
             (etc / name).write_text(text)
         self.etc = etc
+        self.more_environment: dict[str, str] = {}
         self.prepare: list[Callable[[], None]] = []
 
     @property
     def environment(self) -> dict[str, str]:
         path = os.environ.get("PATH", "/usr/bin:/bin")
-        return {"PATH": path, "HOME": str(self.home), "USER": NAME, "XDG_RUNTIME_DIR": str(self.runtime_directory)}
+        directories = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime_directory)}
+        return {"PATH": path, "USER": NAME, **directories, **self.more_environment}
 
     def become(self) -> None:
         """For a forked child: from here on it is the user's."""

@@ -129,7 +129,7 @@ def build_exec(
     cgroup = _cgroup_slot(draft, wishes)
     late = join & _NEWCGROUP if cgroup != NONE else 0
     slot = _join_container(draft, pidfd, join, late=late, mapped=mapped, config=config)
-    draft.enter.append(Op("clone", flags=0, cgroup=cgroup))
+    draft.cross.append(Op("clone", flags=0, cgroup=cgroup))
     draft.inside.append(Op("setsid"))
     if late:
         # From within it nobody can be cloned into what it shows where cgroup2 is mounted with nsdelegate: ENOENT, for
@@ -150,9 +150,9 @@ def build_exec(
 def build_mounts(config: Config, host: Host, wishes: Wishes, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
     """The plan that adds `config.mounts` to a running container, which the other arguments tell of as in
     `build_exec`. Raises InvalidArgument or Unimplemented with the JSON path."""
-    draft = Draft()
+    draft = Draft(trees_late=mapped and not host.rules_mounts)
     _join_container(draft, pidfd, join, mapped=mapped)
-    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    draft.cross.append(Op("clone", flags=0, cgroup=NONE))
     mounts.add_mounts(draft, config, "/", host, wishes, mapped=mapped, user_slot=NONE)
     draft.inside.append(Op("ready"))
     return draft.ops()
@@ -162,7 +162,7 @@ def build_unmounts(config: Config, *, pidfd: int, join: int, mapped: bool) -> li
     """The plan that takes the destinations of `config.mounts` away again, the last one first."""
     draft = Draft()
     _join_container(draft, pidfd, join, mapped=mapped)
-    draft.enter.append(Op("clone", flags=0, cgroup=NONE))
+    draft.cross.append(Op("clone", flags=0, cgroup=NONE))
     for index in reversed(range(len(config.mounts))):
         target = mounts.clean(config.mounts[index].destination)
         draft.inside.append(Op("umount", f"mounts[{index}].destination", target=target))
@@ -178,11 +178,16 @@ def _join_container(
         return NONE
     slot = draft.slot()
     draft.prepare.append(Op("adopt", slot=slot, fd=pidfd))
-    if join & ~late:
+    now = join & ~late
+    if draft.trees_late:
+        # Trees of the host are cloned with the power that the user namespace gives, before its mounts are left behind.
+        draft.enter.append(Op("setns", slot=slot, nstype=_NEWUSER))
+        draft.cross.append(Op("setns", slot=slot, nstype=now & ~_NEWUSER))
+    elif now:
         # One call joins all of them, user namespace included, in the kernel's own order (setns(2), Linux 5.8).
-        draft.enter.append(Op("setns", slot=slot, nstype=join & ~late))
+        draft.enter.append(Op("setns", slot=slot, nstype=now))
     if mapped:
-        draft.enter.append(_become("", config))
+        draft.cross.append(_become("", config))
     return slot
 
 

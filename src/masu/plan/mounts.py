@@ -161,7 +161,7 @@ def add_mounts(
     for index, entry in enumerate(config.mounts):
         where = f"mounts[{index}]"
         options = m.parse_options(entry.options, where + ".options")
-        target = _inside(entry.destination, rootfs)
+        target = inside_root(entry.destination, rootfs)
         if target == "/":
             raise InvalidArgument(
                 "mount destination",
@@ -173,7 +173,7 @@ def add_mounts(
         _check_in_proc(target, kind, where)
         if kind == "bind":
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
-            inside = _source_inside(entry.source or "", rootfs, made)
+            inside = source_inside(entry.source or "", rootfs, made)
             _add_bind(
                 draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
             )
@@ -194,7 +194,7 @@ def add_mounts(
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
 
 
-def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
+def source_inside(source: str, rootfs: str, made: list[str]) -> str:
     """The path in the root of a source that an earlier mount covers, "" for all others. Most callers' sources are the
     host's; but "bundle/rootfs/run/x" after a mount on /run means what is there by then, in runc as in mount(8)."""
     path = clean(source)
@@ -204,7 +204,7 @@ def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
     return path if any(path == target or path.startswith(target + "/") for target in made) else ""
 
 
-def _inside(destination: str, rootfs: str) -> str:
+def inside_root(destination: str, rootfs: str) -> str:
     """The destination as the container sees it. Some callers write the whole path on the host, as old runtimes took
     it; runc still does."""
     target = clean(destination)

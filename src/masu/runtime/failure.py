@@ -31,7 +31,8 @@ _HINTS: dict[tuple[str, int], str] = {
     ("setns", e.EPERM): "joining this namespace needs CAP_SYS_ADMIN in its owner's user namespace",
     ("open", e.ENOENT): "nothing is there; was the namespace removed?",
     ("unshare", e.ENOSPC): "limit of namespaces reached: see /proc/sys/user/max_*_namespaces",
-    ("unshare", e.EPERM): "user namespaces may be switched off here: sysctl kernel.unprivileged_userns_clone",
+    ("unshare", e.EPERM): "user namespaces may be closed to users here: see the sysctls "
+    "user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
     ("clone", e.ENOSPC): "limit of namespaces reached: see /proc/sys/user/max_*_namespaces",
     ("clone", e.EPERM): "making these namespaces needs CAP_SYS_ADMIN; run as root, or with a user namespace",
     ("clone", e.EAGAIN): "limit of processes reached: pids cgroup or RLIMIT_NPROC",

@@ -6,7 +6,7 @@ import os
 
 from masu.cli.oci import log_of, root_of
 from masu.cli.options import Call, Command, Flag, integer
-from masu.errors import InvalidArgument
+from masu.errors import FailedPrecondition, InvalidArgument
 from masu.linux import namespaces
 from masu.runtime.checkpoint import checkpoint
 from masu.runtime.container import Container
@@ -28,7 +28,7 @@ CRIU_FLAGS = (
 
 
 def run(call: Call) -> int:
-    warn_rootless(call)
+    check_root(call)
     options = call.options
     container = Container.open(root_of(call), call.args[0])
     wanted = criu_options(call)
@@ -43,8 +43,15 @@ def run(call: Call) -> int:
     return 0
 
 
-def warn_rootless(call: Call) -> None:
-    if os.geteuid() != 0 or not namespaces.in_initial_user_namespace():
+def check_root(call: Call) -> None:
+    """Raises FailedPrecondition for a user without root; root of a user namespace is warned, as by runc."""
+    if os.geteuid() != 0:
+        raise FailedPrecondition(
+            call.command.name,
+            detail="CRIU wants root: it reads and makes processes, their pids and mounts as no user may",
+            hint="containers of users without root cannot be checkpointed; run the container as root",
+        )
+    if not namespaces.in_initial_user_namespace():
         log_of(call).warning(f"masu-oci {call.command.name} is untested with rootless containers")
 
 

@@ -72,7 +72,7 @@ class Maker:
                 except OSError as e:
                     raise _mkdir_error(path, e, self.where) from e
                 if not new:
-                    _refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
+                    refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
                 if controller == "cpuset":
                     self._fill_cpuset(path, self.layout.mounts[controller].path)
                 done.add(path)
@@ -91,7 +91,7 @@ class Maker:
 
         if place is None:
             if resources is not None and _wants_controllers(resources):
-                raise _not_delegated(self.layout, self.where)
+                raise _not_delegated(self.layout)
             return
         base, path = place
         domain = resources is not None and v2.needs_domain(v2.settings(resources, where="linux.resources"))
@@ -105,7 +105,7 @@ class Maker:
         finally:
             self.made.extend(tree.made)
         if not new:
-            _refuse_in_use(path, "v2", self.where, self.keeper)
+            refuse_in_use(path, "v2", self.where, self.keeper)
         self.paths[""] = path
 
     def _mkdir(self, path: str, base: str) -> bool:
@@ -211,13 +211,13 @@ def _delegated_places(layout: Layout, relative: str) -> dict[str, tuple[str, str
     return places
 
 
-def _not_delegated(layout: Layout, where: str) -> KernelError:
+def _not_delegated(layout: Layout) -> KernelError:
     own = layout.own_directory("")
     return KernelError(
         "mkdir",
         own,
         errno.EACCES,
-        where=where,
+        where="linux.resources",
         # runc's sentence, which callers look for.
         detail="rootless needs no limits + no cgrouppath when no permission is granted for cgroups",
         hint=f"no cgroup is delegated to uid {os.geteuid()}: "
@@ -260,7 +260,7 @@ def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool
     return "/".join(parts), text.startswith("/")
 
 
-def _refuse_in_use(path: str, kind: str, where: str, keeper: int) -> None:
+def refuse_in_use(path: str, kind: str, where: str, keeper: int = 0) -> None:
     """An existing cgroup is taken only if it is empty and not frozen. The sentences are runc's."""
     from masu.linux.cgroups import tasks
 

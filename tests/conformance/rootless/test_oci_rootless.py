@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.callers import document
 from harness.oci import Runtime, wait_exited
+from harness.programs import MASU_OCI
 from harness.pty import Terminal
-from harness.rootless import CHECKOUT, GID, NAME, SUBIDS, UID, RootlessRuntime, User, bind, map_ids, require
+from harness.rootless import CHECKOUT, GID, NAME, SUBIDS, UID, RootlessRuntime, bind, map_ids, require
 from images.rootfs import copy
 from images.rootfs import rootfs as image
 
@@ -22,32 +23,6 @@ from masu.linux import mount
 pytestmark = pytest.mark.root
 
 HELPERS = ("/usr/bin/newuidmap", "/usr/bin/newgidmap", "/etc/subuid", "/etc/subgid")
-
-
-@pytest.fixture
-def user() -> Iterator[User]:
-    it = User()
-    yield it
-    it.close()
-
-
-@pytest.fixture(params=["masu-oci", "runc"])
-def runtime(request: pytest.FixtureRequest, user: User) -> Iterator[Runtime]:
-    it = RootlessRuntime(request.param, user)
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def masu_oci(user: User) -> Iterator[RootlessRuntime]:
-    it = RootlessRuntime("masu-oci", user)
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def rootfs(probe_rootfs: Path, user: User) -> Path:
-    return user.own(Path(shutil.copytree(probe_rootfs, user.home / "rootfs")))
 
 
 def sleeping(config: dict[str, Any]) -> None:
@@ -183,7 +158,7 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
         lambda c: c["process"].update(oomScoreAdj=-999), ("process.oomScoreAdj", "EACCES", "CAP_SYS_RESOURCE")),
     "a limit without a cgroup": (
         lambda c: c["linux"].update(resources={"memory": {"limit": 64 << 20}}),
-        ("linux.resources.memory.limit", "cannot set memory limit")),
+        ("linux.resources", "cgroup", "delegated")),
 }  # fmt: skip
 
 
@@ -199,8 +174,10 @@ def test_refused(masu_oci: Runtime, rootfs: Path, what: str) -> None:
 
 def test_what_spec_writes_runs_as_it_is(runtime: RootlessRuntime) -> None:
     runtime.user.own(copy(image("busybox"), runtime.folder / "rootfs"))
-    runtime("spec", "--rootless")
-    command = [*runtime.command, "run", runtime.id()]
+    spec, run = (words[1:] for words in document.commands("Without root"))
+    runtime(*spec)
+    runtime.ids.append(run[-1])
+    command = [*runtime.command, *run]
     become = runtime.user.become
     with Terminal(command, become=become, env=runtime.user.environment, cwd=runtime.folder) as terminal:
         terminal.wait_for("# ")
@@ -231,6 +208,17 @@ def test_without_a_runtime_directory(masu_oci: RootlessRuntime, rootfs: Path) ->
     refused = masu_oci("create", "--bundle", bundle, "masu-test-nobody", env=environment, check=False)
     assert refused.returncode == 1
     assert "XDG_RUNTIME_DIR" in refused.stderr
+
+
+def test_root_does_not_obey_a_users_files(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, sleeping)), id)
+    for verb in (["delete", "--force"], ["kill"], ["state"]):
+        command = [MASU_OCI, "--root", str(masu_oci.root), *verb, id]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert f"its state belongs to uid {UID}" in refused.stderr
+    assert masu_oci.state(id)["status"] == "running"
 
 
 # --- without a cgroup
@@ -299,7 +287,7 @@ def test_a_tree_with_mounts_in_it_goes_as_a_whole(masu_oci: RootlessRuntime, roo
 
 
 @pytest.mark.parametrize("rbind", [False, True])
-def test_nothing_of_the_hosts_cgroups_is_to_be_seen(masu_oci: Runtime, rootfs: Path, rbind: bool) -> None:
+def test_nothing_of_the_hosts_cgroups_can_be_changed(masu_oci: Runtime, rootfs: Path, rbind: bool) -> None:
     """CVE-2023-25809: below a /sys of the host they would be writable where they are delegated."""
 
     def change(config: dict[str, Any]) -> None:
@@ -311,7 +299,6 @@ def test_nothing_of_the_hosts_cgroups_is_to_be_seen(masu_oci: Runtime, rootfs: P
 
     said = masu_oci.run(rootfs, "ls", "/sys/fs/cgroup", "--", "create", "/sys/fs/cgroup/x", "x", change=change).stdout
     assert said.split()[-2:] == ["ERROR", "EROFS"]
-    assert "cgroup.procs" not in said
 
 
 def test_devices_are_the_hosts(runtime: Runtime, rootfs: Path) -> None:
@@ -423,3 +410,54 @@ def test_inside_a_user_namespace(runtime: RootlessRuntime, rootfs: Path, ranges:
     done = runtime.call([*enter, script])
     who = "uid=7 euid=7 gid=8 egid=8 umask=0022 groups=9" if ranges else "uid=0 euid=0 gid=0 egid=0 umask=0022 groups="
     assert done.stdout == who + "\n"
+
+
+def test_checkpoint_is_refused(masu_oci: Runtime, rootfs: Path) -> None:
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, sleeping)), id)
+    for verb in ("checkpoint", "restore"):
+        refused = masu_oci(verb, id, check=False)
+        assert refused.returncode == 1
+        assert "CRIU wants root" in refused.stderr
+    assert masu_oci.state(id)["status"] == "running"
+
+
+def test_root_that_cannot_walk_to_the_bundle(masu_oci: Runtime, rootfs: Path) -> None:
+    """All ids are subordinate ones: the container's root is nobody to the user's own 0700 directories."""
+
+    def change(config: dict[str, Any]) -> None:
+        with_ranges(config)
+        for name in ("uidMappings", "gidMappings"):
+            config["linux"][name] = [{"containerID": 0, "hostID": SUBIDS[0], "size": 1000}]
+        config["process"].update(args=["/bin/probe", "sleep"], user={"uid": 7, "gid": 8})
+        entry = {"destination": "/tmp", "type": "bind", "source": str(masu_oci.folder), "options": ["bind", "ro"]}
+        config["mounts"].append(entry)
+
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, change)), id)
+    pid = masu_oci.state(id)["pid"]
+    assert os.stat(f"/proc/{pid}").st_uid == SUBIDS[0] + 7
+    assert masu_oci("exec", "-u", "0:0", id, "/bin/probe", "id", "--", "ls", "/tmp").stdout == (
+        "uid=0 euid=0 gid=0 egid=0 umask=0022 groups=\nERROR EACCES\n"
+    )
+    masu_oci("kill", id, "KILL")
+    wait_exited(pid)
+    masu_oci("delete", id)
+
+
+def test_mounts_that_come_later(masu_oci: RootlessRuntime, rootfs: Path) -> None:
+    id = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(rootfs, sleeping)), id)
+    source = masu_oci.user.home / "volume"
+    source.mkdir()
+    (source / "file").write_text("from the host\n")
+    (masu_oci.folder / "mounts.json").write_text(json.dumps([
+        {"destination": "/home", "type": "bind", "source": str(source), "options": ["bind", "ro"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+    ]))  # fmt: skip
+    masu_oci.user.own(masu_oci.folder)
+    masu_oci("mounts", "add", id, "mounts.json")
+    look = ["cat", "/home/file", "--", "create", "/home/x", "x", "--", "create", "/tmp/x", "x"]
+    assert masu_oci("exec", id, "/bin/probe", *look).stdout == "from the host\nERROR EROFS\nok\n"
+    masu_oci("mounts", "remove", id, "mounts.json")
+    assert masu_oci("exec", id, "/bin/probe", "ls", "/home").stdout == ""
