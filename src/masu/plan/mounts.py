@@ -483,6 +483,9 @@ def _add_cgroup(
             )
         elif path := _controller_path(wishes.cgroup_paths, controllers):
             _bind_cgroup(draft, path, child, options.attr_set, where)
+        elif path := host.own_cgroups.get(mount_point, ""):
+            # Without root and without a cgroup of its own it is in ours, which it may look at (CVE-2023-25809).
+            _bind_cgroup(draft, path, child, options.attr_set | m.MOUNT_ATTR_RDONLY, where)
         for controller in controllers.split(","):
             if controller != name and "=" not in controller:
                 draft.inside.append(Op("symlink", where, target=name, path=f"{target}/{controller}"))
