@@ -230,7 +230,10 @@ class _Birth(Answers):
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
-        container.facts.stdio = procfs.stdio(pid)
+        try:
+            container.facts.stdio = procfs.stdio(pid)
+        except KernelError:
+            pass  # a user's container under an id of its own is not that user's to look at, nor to checkpoint
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
