@@ -157,7 +157,7 @@ static int explain_script(struct masu_error *err, int number, const char *progra
     if (*at == '\0')
         return fail(err, number, "%s: its #! line names no interpreter", program);
     if (carriage)
-        return fail(err, number, "%s: its #! line ends in a carriage return (Windows line ends)", program);
+        return fail(err, number, "%s: its #! line ends in a carriage return, as Windows ends lines", program);
     int result = check_program(at);
     if (result == -ENOENT || result == -ENOTDIR)
         return fail(err, number, "%s: interpreter %s: not found", program, at);
@@ -183,7 +183,7 @@ static int explain_elf(struct masu_error *err, int number, const char *program, 
             break;
         interpreter[size - 1] = '\0';
         if (check_program(interpreter) != 0)
-            return fail(err, number, "%s: interpreter %s: not found (the dynamic loader of its C library is missing)",
+            return fail(err, number, "%s: interpreter %s: not found, the dynamic loader of its C library",
                         program, interpreter);
         break;
     }

@@ -207,7 +207,7 @@ int copy_up(int from, int to, struct masu_error *err);
 int set_attr(int fd, uint64_t set, uint64_t clear, unsigned long propagation, bool recursive, int userns);
 operation_function do_new_mount, do_mount_attr, do_root_propagation, do_root_attach, do_procfs, do_mount, do_attach;
 operation_function do_remount, do_propagation, do_pivot_root, do_chroot, do_root_readonly, do_mask, do_readonly,
-    do_enter_root, do_umount, do_open_tree_inside;
+    do_enter_root, do_umount, do_open_tree_inside, do_label;
 operation_function do_proc_write;
 
 /* ---- console.c ---- */

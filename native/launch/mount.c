@@ -226,6 +226,16 @@ int do_open_tree_inside(struct launch *launch, const struct operation *op, struc
     return 0;
 }
 
+int do_label(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    const char *target = text_of(op, F_LABEL_TARGET), *label = text_of(op, F_LABEL_LABEL);
+    owned_fd fd = open_in_root(launch->root, target, O_RDONLY | O_DIRECTORY);
+    if (fd < 0)
+        return fail(err, fd, "%s in the root", target);
+    /* With the NUL, as setfilecon(3) writes it. */
+    return check(err, sys(__NR_fsetxattr, fd, "security.selinux", label, strlen(label) + 1, 0), "%s", label);
+}
+
 int do_umount(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     owned_place place = NO_PLACE;

@@ -95,6 +95,7 @@ enum op_code {
     OP_STDIO_OWNER = 58,
     OP_UMOUNT = 59,
     OP_OPEN_TREE_INSIDE = 62,
+    OP_LABEL = 63,
     OP_ENTER_ROOT = 60,
     OP_DUMPABLE = 61,
 };
@@ -245,6 +246,8 @@ enum op_field {
     F_OPEN_TREE_INSIDE_SLOT = 0,
     F_OPEN_TREE_INSIDE_PATH = 1,
     F_OPEN_TREE_INSIDE_FLAGS = 2,
+    F_LABEL_TARGET = 0,
+    F_LABEL_LABEL = 1,
     F_ENTER_ROOT_PATH = 0,
     F_ENTER_ROOT_OPTIONAL = 1,
 };
@@ -255,7 +258,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 62
+#define OP_LAST 63
 #define OP_MAX_FIELDS 16
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -319,6 +322,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [58] = {"stdio_owner", 'C', "uu"},
     [59] = {"umount", 'C', "s"},
     [62] = {"open_tree_inside", 'C', "usu"},
+    [63] = {"label", 'C', "ss"},
     [60] = {"enter_root", 'C', "su"},
     [61] = {"dumpable", 'C', ""},
 };

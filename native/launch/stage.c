@@ -59,6 +59,7 @@ static operation_function *const operations[OP_LAST + 1] = {
     [OP_LOOPBACK] = do_loopback,
     [OP_STDIO_OWNER] = do_stdio_owner,
     [OP_UMOUNT] = do_umount,
+    [OP_LABEL] = do_label,
     [OP_OPEN_TREE_INSIDE] = do_open_tree_inside,
     [OP_ENTER_ROOT] = do_enter_root,
     [OP_DUMPABLE] = do_dumpable,

@@ -178,7 +178,8 @@ def closest(word: str, allowed: list[str] | tuple[str, ...]) -> str:
     first, last = min(allowed, default=""), max(allowed, default="")
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     alike = same if word[:same] == first[:same] else 0
-    limit = max(1, (len(word) - alike) // 3)
+    # A word of one letter is near to nothing.
+    limit = min(max(1, (len(word) - alike) // 3), len(word) - 1)
     best, best_distance = "", limit + 1
     for candidate in allowed:
         if abs(len(candidate) - len(word)) > limit:

@@ -134,6 +134,41 @@ def test_either_restores_what_the_other_wrote(
             runtime.close()
 
 
+def test_a_bind_of_the_containers_own(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """Its source is on a mount that an earlier line has made; another one names its destination by the host's path."""
+
+    def own(config: dict[str, Any]) -> None:
+        config["mounts"] += [
+            {"destination": "/home", "type": "bind", "source": f"{busybox}/dev/shm", "options": ["bind"]},
+            {"destination": f"{busybox}/root", "type": "bind", "source": "/usr/share", "options": ["bind", "ro"]},
+        ]
+
+    box, talk, after = Box(masu_oci, busybox, own), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    masu_oci("exec", box.id, "/bin/sh", "-c", "echo kept > /dev/shm/kept")
+    box.checkpoint()
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert masu_oci("exec", box.id, "/bin/sh", "-c", "cat /home/kept; ls -d /root/doc").stdout == "kept\n/root/doc\n"
+
+
+def test_stdio_that_has_moved(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+    """What the shell was born with as 0 it holds at another number, while 0 is a file for a loop."""
+
+    def moved(config: dict[str, Any]) -> None:
+        script = "exec 5<&0; n=0; while read line <&5; do n=$((n + 1)); echo $n $line; done < /etc/passwd"
+        config["process"]["args"] = ["/bin/sh", "-c", script]
+
+    box, talk = Box(masu_oci, busybox, moved), talks()
+    box.run(talk)
+    for number in range(1, 4):
+        assert talk.say("x") == f"{number} x"
+        box.checkpoint()
+        talk = talks()
+        box.restore(talk)
+
+
 def test_stdio_on_the_host(masu_oci: Runtime, criu: str, busybox: Path) -> None:
     """A log file and /dev/null, as `masu-oci run -d >log` gives them."""
     box = Box(masu_oci, busybox, lambda config: config["process"].update(args=["/bin/sleep", "1000"]))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.callers import Premises, document
+from harness.callers.podman import Podman, skip_unless_installed
 from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
+from harness.engine import wait_until
 from harness.oci import Runtime
 from harness.programs import peer
 from images.rootfs import rootfs
 
 pytestmark = pytest.mark.root
+
+SECTION = "Checkpoint and restore"  # of docs/oci-runtime.md
 
 
 # Each line goes through what has to survive: a connection with oneself, and the lock is held.
@@ -118,7 +123,8 @@ def test_crius_own_configuration(runtime: Runtime, criu: str, busybox: Path, tal
     assert (box.work / "another.log").exists()
 
 
-def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
+@pytest.mark.parametrize("mode", ["", "soft", "ignore"])
+def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], mode: str) -> None:
     def placed(config: dict[str, Any]) -> None:
         config["linux"]["cgroupsPath"] = f"/masu-test-placed/{name}"
         config["linux"]["resources"] = {"pids": {"limit": 20}, "memory": {"limit": 64 << 20}}
@@ -129,7 +135,7 @@ def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: 
     name = "second"
     second = Box(runtime, busybox, placed)
     second.images = first.images
-    second.restore(after, "--manage-cgroups-mode", "ignore")
+    second.restore(after, *(["--manage-cgroups-mode", mode] if mode else []))
     assert after.say("two") == "2 two"
     groups = Path(f"/proc/{second.pid}/cgroup").read_text().splitlines()
     assert next(line for line in groups if ":pids:" in line).endswith(":/masu-test-placed/second")
@@ -178,3 +184,62 @@ def test_with_a_cgroup_namespace(masu_oci: Runtime, criu: str, busybox: Path, ta
     dumped(box, talks())
     box.restore(after, *ignore)
     assert after.say("two") == "2 two"
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    skip_unless_installed()
+    with Premises(tmp_path_factory.mktemp("podman")) as premises, Podman(premises) as it:
+        yield it
+
+
+def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) -> None:
+    """Restored in place, and as another container out of an exported archive."""
+    script = "n=0; while read line; do n=$((n + 1)); echo $n $line; done < /fifo"
+    start = f"mkfifo /fifo; exec 3<>/fifo; {script}"
+    podman(*podman.own("run", "-d", "--name", "counter"), "busybox", "sh", "-c", start)
+
+    def say(name: str, line: str, answer: str) -> None:
+        podman("exec", name, "sh", "-c", f"echo {line} > /fifo")
+        wait_until(lambda: answer in podman("logs", name))
+
+    say("counter", "one", "1 one")
+    podman("container", "checkpoint", "counter")
+    assert podman("inspect", "-f", "{{.State.Status}}", "counter").strip() == "exited"
+    podman("container", "restore", "counter")
+    say("counter", "two", "2 two")
+    names = {"box.tar.gz": str(tmp_path / "box.tar.gz"), "box": "counter"}
+    checkpoint, restore = ([names.get(word, word) for word in words] for words in document.commands(SECTION))
+    podman(*checkpoint[1:])
+    podman("rm", "-f", "-t", "0", "counter")
+    podman(*restore[1:])
+    say("again", "three", "3 three")
+    podman("rm", "-f", "-t", "0", "again")
+
+
+@pytest.mark.parametrize("kinds", [("network",), ("pid",), ("ipc", "uts"), ("network", "ipc", "uts")], ids="-".join)
+def test_namespaces_of_a_pod(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], kinds: tuple[str, ...]
+) -> None:
+    """Joined by path, as a kubelet's containers join those of their sandbox: restored into the same."""
+    sandbox = Box(masu_oci, busybox)
+    idle = talks()
+    sandbox.run(idle)
+    files = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts"}
+
+    def joined(config: dict[str, Any]) -> None:
+        del config["hostname"]
+        for space in config["linux"]["namespaces"]:
+            if space["type"] in kinds:
+                space["path"] = f"/proc/{sandbox.pid}/ns/{files[space['type']]}"
+        if "uts" not in kinds:
+            config["hostname"] = "box"
+
+    box, after = Box(masu_oci, busybox, joined), talks()
+    dumped(box, talks())
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    for kind in kinds:
+        link = f"ns/{files[kind]}"
+        assert os.readlink(f"/proc/{box.pid}/{link}") == os.readlink(f"/proc/{sandbox.pid}/{link}")
+    assert idle.say("still here") == "1 still here"

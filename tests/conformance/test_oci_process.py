@@ -193,3 +193,27 @@ def test_log_json_of_an_error(masu_oci: Runtime, probe_rootfs: Path) -> None:
     assert record["level"] == "error"
     assert record["error"]["kind"]
     assert record["error"]["where"].startswith("mounts[3]")
+
+
+def test_a_working_directory_that_is_missing_is_made(runtime: Runtime, own_probe_rootfs: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["cwd"] = "/srv/app"
+        config["root"]["readonly"] = True
+
+    assert runtime.run(own_probe_rootfs, "cwd", "--", "mode", "/srv/app", change=change).stdout.startswith("/srv/app\n")
+    assert (own_probe_rootfs / "srv/app").stat().st_mode & 0o7777 == 0o755
+
+
+def test_an_exec_comes_into_a_container_that_is_full(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    # runc mostly manages it, too: when its Go runtime wants no more threads in the meantime.
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["args"] = ["/bin/probe", "sleep"]
+        config["linux"]["resources"] = {"pids": {"limit": 1}}
+
+    id, pid_file = masu_oci.id(), masu_oci.folder / "pid"
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(probe_rootfs, change)), id)
+    masu_oci("exec", "-d", "--pid-file", str(pid_file), id, "/bin/probe", "sleep")
+    pids = str(masu_oci.state(id)["pid"]), pid_file.read_text()
+    first, second = (Path("/proc", pid, "cgroup").read_text() for pid in pids)
+    assert first == second
+    assert id in first

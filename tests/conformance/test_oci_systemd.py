@@ -131,6 +131,14 @@ def test_a_quota_of_whole_percents(masu_oci: Runtime, probe_rootfs: Path) -> Non
         subprocess.run(["systemctl", "daemon-reexec"], check=True)
 
 
+def test_a_period_without_a_quota(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """systemd has no such thing and writes its own period, when it comes to it: ours must be later."""
+    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}})
+    assert read(cgroup, "cpu.max") == ["max 200000"]
+    masu_oci("update", "--cpu-period", "300000", id)
+    assert read(cgroup, "cpu.max") == ["max 300000"]
+
+
 def test_weights(masu_oci: Runtime, probe_rootfs: Path) -> None:
     _, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"shares": 512}})
     assert show(cgroup.name, "CPUWeight") == {"CPUWeight": "59"}
@@ -279,6 +287,7 @@ def test_a_unit_of_that_name_is_there(masu_oci: Runtime, probe_rootfs: Path) -> 
     refused = runtime("create", "--bundle", bundle, runtime.id(), check=False)
     assert refused.returncode == 1
     assert "box-twice.scope" in refused.stderr
+    assert "container's cgroup is not empty" in refused.stderr
     # The first one goes on as it was.
     assert read(cgroup, "cgroup.procs") == before
     assert show("box-twice.scope", "ActiveState") == {"ActiveState": "active"}
@@ -299,6 +308,17 @@ def test_a_unit_of_that_name_has_failed(masu_oci: Runtime, probe_rootfs: Path) -
     assert show("box-failed.scope", "ActiveState") == {"ActiveState": "active"}
     runtime("delete", "--force", again)
     assert not loaded("box-failed.scope")
+
+
+def test_a_cgroup_of_that_name_is_frozen(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    cgroup = CGROUPS / "system.slice/box-cold.scope"
+    cgroup.mkdir()
+    (cgroup / "cgroup.freeze").write_text("1")
+    bundle = str(masu_oci.bundle(probe_rootfs, sleeping(cgroupsPath=":box:cold")))
+    refused = masu_oci("create", "--bundle", bundle, masu_oci.id(), check=False)
+    assert refused.returncode == 1
+    assert "container's cgroup unexpectedly frozen" in refused.stderr
+    cgroup.rmdir()
 
 
 def wait_failed(unit: str) -> None:

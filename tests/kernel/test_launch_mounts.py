@@ -478,6 +478,16 @@ def test_a_root_that_is_a_new_file_system(own_probe_rootfs: Path, tmp_path: Path
     assert not (own_probe_rootfs / "made").exists()
 
 
+def test_label(probe_rootfs: Path) -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    inside = [
+        op("mount", fstype="tmpfs", source="x", options=(), attr=0, target="/dev/shm", flags=0),
+        op("label", target="/dev/shm", label=label),
+    ]
+    said = output(contained(probe_rootfs, inside, "getxattr", "/dev/shm", "security.selinux"))
+    assert bytes.fromhex(said) == label.encode() + b"\0"
+
+
 # -- devices ----------------------------------------------------------------------------------------------------------
 
 

@@ -19,9 +19,10 @@ class Case:
 def cases(tap: str, prefix: str = "") -> list[Case]:
     found = []
     for line in tap.splitlines():
-        match = re.match(r"(not )?ok (?:\d+)? ?(?:- )?(.*?)(?: # (?:skip|SKIP) ?(.*))?$", line.strip())
+        match = re.match(r"(not )?ok (?:\d+)? ?(?:- )?(.*?)(?: # ?(?:skip|SKIP) ?(.*))?$", line.strip())
         if match:
             bad, title, skipped = match.groups()
+            title = re.sub(r" # [\d.]+s$", "", title)  # how long it took
             verdict = "failed" if bad else "ok" if skipped is None else "skip"
             found.append(Case(prefix + title, verdict, skipped or ""))
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from masu.errors import InvalidArgument
+from masu.errors import FailedPrecondition, InvalidArgument
 from masu.linux import mount as m
 from masu.linux import namespaces
 from masu.plan import build
@@ -347,3 +347,52 @@ def test_cpu_masks_that_cannot_be(text: str) -> None:
 
     with pytest.raises(InvalidArgument):
         cpu_mask(text, "process")
+
+
+def mounts_of(*kinds: str) -> list[dict[str, object]]:
+    return [{"destination": f"/{kind}", "type": kind, "source": kind, "options": ["nosuid"]} for kind in kinds]
+
+
+def test_the_label_of_mounts() -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    ops = plan(linux__mountLabel=label, mounts=mounts_of("tmpfs", "devpts", "proc", "sysfs", "mqueue"))
+    given = {op.fields["fstype"]: op.fields["options"] for op in ops if op.name == "mount"}
+    assert given["tmpfs"] == given["devpts"] == ("context=" + label,)
+    assert given["proc"] == given["sysfs"] == given["mqueue"] == ()
+    # Its superblock is older than the mount, so it is labelled like a file.
+    assert only(ops, "label").fields == {"target": "/mqueue", "label": label}
+
+
+def test_a_label_of_the_mount_itself_wins() -> None:
+    own = [{"destination": "/x", "type": "tmpfs", "source": "x", "options": ["context=u:r:t:s0"]}]
+    (op,) = [op for op in plan(linux__mountLabel="u:r:other:s0", mounts=own) if op.name == "mount"]
+    assert op.fields["options"] == ("context=u:r:t:s0",)
+
+
+def test_the_label_is_of_the_cgroup_tmpfs_too() -> None:
+    ops = plan(HYBRID, linux__mountLabel="u:r:t:s0", mounts=mounts_of("cgroup"))
+    assert [op.fields["options"] for op in ops if op.name == "mount" and op.fields["fstype"] == "tmpfs"] == [
+        ("mode=755", "context=u:r:t:s0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [
+        ("linux__mountLabel", Host(selinux=False)),
+        ("process__selinuxLabel", Host(selinux=False)),
+        ("process__apparmorProfile", Host(apparmor=False)),
+    ],
+)
+def test_labels_where_nobody_heeds_them(place: str, host: Host) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        build.build(config(**{place: "u:r:t:s0"}), ROOT, host, Wishes())
+    assert caught.value.where == place.replace("__", ".")
+    assert "not supported" in caught.value.detail
+
+
+def test_the_working_directory_is_made_before_the_root_is_read_only() -> None:
+    ops = plan(process__cwd="/srv/app", root__readonly=True)
+    assert only(ops, "mkdir").fields["path"] == "/srv/app"
+    assert before(ops, "mkdir", "root_readonly")
+    assert "mkdir" not in names(plan(process__cwd="/."))

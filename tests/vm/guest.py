@@ -127,6 +127,8 @@ def main() -> int:
     if form not in FORMS or not command:
         print(__doc__, file=sys.stderr)
         return 2
+    # Ended from outside, we take the guest along.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="masu-guest-"))
     try:
         outcome = run(form, command, folder, timeout_s=600)

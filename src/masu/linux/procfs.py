@@ -219,6 +219,29 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def stdio(pid: int | str = "self") -> list[str]:
+    """What a process has as 0, 1 and 2, "" for one that is closed: what the link says ("pipe:[7]"), but for regular
+    files and memory devices, whose paths mean nothing in another mount namespace, "file[mount id:inode]" in
+    hexadecimal, as CRIU names them. Raises NotFound, KernelError."""
+    names = []
+    for number in range(3):
+        link = f"/proc/{pid}/fd/{number}"
+        try:
+            name, facts = os.readlink(link), os.stat(link)
+        except FileNotFoundError:
+            names.append("")
+            continue
+        except OSError as e:
+            raise KernelError("readlink", link, e.errno or 0) from e
+        kind = facts.st_mode & 0o170000
+        if kind == 0o100000 or (kind == 0o020000 and os.major(facts.st_rdev) == 1):
+            _, found, rest = read(pid, f"fdinfo/{number}").partition("mnt_id:")
+            mount_id = rest.split("\n", 1)[0].strip() if found else "0"
+            name = f"file[{int(mount_id):x}:{facts.st_ino:x}]"
+        names.append(name)
+    return names
+
+
 def cgroup_membership(pid: int | str = "self") -> dict[str, str]:
     """/proc/PID/cgroup: controller -> path below that hierarchy's mount; "" is the v2 hierarchy, "name=systemd" and
     the like are v1 hierarchies without a controller (cgroups(7)). Raises NotFound."""

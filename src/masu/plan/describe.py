@@ -267,6 +267,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "init": lambda f: "fork(); stay as PID 1, pass signals on, reap",
     "exec": lambda f: f"execve({_quote(f['args'][0])}, {_array(f['args'])}, {len(f['env'])} variables)",
     "loopback": lambda f: 'ioctl(SIOCSIFFLAGS, "lo", IFF_UP)',
+    "label": lambda f: f"setxattr({_quote(f['target'])} in the root, security.selinux, {_quote(f['label'])})",
     "open_tree_inside": lambda f: f"slot {f['slot']} = open_tree({_quote(f['path'])} in the root, {f['flags']:#x})",
     "umount": lambda f: f"umount2({_quote(f['target'])}, MNT_DETACH|UMOUNT_NOFOLLOW)",
     "enter_root": lambda f: f"chroot({_quote(f['path'])})" + (" where it is there" if f["optional"] else ""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from masu.errors import InvalidArgument, Unimplemented, closest
 from masu.linux import mount as m
+from masu.plan import labels
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import (
@@ -19,7 +20,6 @@ from masu.plan.ops import (
     TARGET_NOFOLLOW,
     Op,
 )
-from masu.plan.process import no_selinux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,15 +157,13 @@ def add_mounts(
 
     `mapped`: the container has a user namespace; `user_slot` holds it when it is joined by path, else NONE.
     """
-    label = config.linux.mount_label or ""
-    if label and not host.selinux:
-        raise no_selinux("label of mounts", label, "linux.mountLabel")
+    label = labels.of_mounts(config, host)
     shared_root = bool(_root_propagation(config) & m.MS_SHARED)
     made: list[str] = []
     for index, entry in enumerate(config.mounts):
         where = f"mounts[{index}]"
         options = m.parse_options(entry.options, where + ".options")
-        target = _inside(entry.destination, rootfs)
+        target = inside_root(entry.destination, rootfs)
         if target == "/":
             raise InvalidArgument(
                 "mount destination",
@@ -177,7 +175,7 @@ def add_mounts(
         _check_in_proc(target, kind, where)
         if kind == "bind":
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
-            inside = _source_inside(entry.source or "", rootfs, made)
+            inside = source_inside(entry.source or "", rootfs, made)
             _add_bind(
                 draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
             )
@@ -198,7 +196,7 @@ def add_mounts(
             draft.inside.append(Op("propagation", where + ".options", target=target, flags=flags))
 
 
-def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
+def source_inside(source: str, rootfs: str, made: list[str]) -> str:
     """The path in the root of a source that an earlier mount covers, "" for all others. Most callers' sources are the
     host's; but "bundle/rootfs/run/x" after a mount on /run means what is there by then, in runc as in mount(8)."""
     path = clean(source)
@@ -208,7 +206,7 @@ def _source_inside(source: str, rootfs: str, made: list[str]) -> str:
     return path if any(path == target or path.startswith(target + "/") for target in made) else ""
 
 
-def _inside(destination: str, rootfs: str) -> str:
+def inside_root(destination: str, rootfs: str) -> str:
     """The destination as the container sees it. Some callers write the whole path on the host, as old runtimes took
     it; runc still does."""
     target = clean(destination)
@@ -378,19 +376,6 @@ def id_map(mappings: tuple[LinuxIDMapping, ...]) -> str:
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 
-# Their files have labels by the policy's own rules (fs_use_trans, genfscon) and take none by mount option; mqueue's
-# superblock, besides, is there with the ipc namespace, before any option (selinux_set_mnt_opts()).
-_OWN_LABELS = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
-
-
-def _labelled(words: tuple[str, ...], kind: str, label: str) -> tuple[str, ...]:
-    """The options of a file system with linux.mountLabel among them, unless they bring a label of their own."""
-    if not label or kind in _OWN_LABELS or any(word.startswith("context=") for word in words):
-        return words
-    # Not in quotes, as mount(8) wants them for a label with commas: here each option goes by itself.
-    return (*words, "context=" + label)
-
-
 def _add_file_system(
     draft: Draft, entry: Mount, options: MountOptions, kind: str, target: str, where: str, *, label: str
 ) -> None:
@@ -403,7 +388,7 @@ def _add_file_system(
             hint='give a type such as "tmpfs", or the option "bind"',
         )
     attr = options.attr_set
-    words = _labelled(_fs_options(options), kind, label)
+    words = labels.with_label(_fs_options(options), kind, label)
     if target == "/dev":
         # Devices are made in it first.
         attr &= ~m.MOUNT_ATTR_RDONLY
@@ -420,6 +405,7 @@ def _add_file_system(
             flags=_target_flags(options, target),
         )
     )
+    labels.add_after_mount(draft, kind, target, label)
     if options.rec_attr_set or options.rec_attr_clr:
         draft.inside.append(
             Op(
@@ -475,7 +461,7 @@ def _add_cgroup(
             where,
             fstype="tmpfs",
             source="tmpfs",
-            options=_labelled(("mode=755",), "tmpfs", label),
+            options=labels.with_label(("mode=755",), "tmpfs", label),
             attr=attr,
             target=target,
             flags=0,
@@ -589,7 +575,11 @@ def _bind_device(draft: Draft, source: str, target: str, where: str) -> None:
 
 
 def add_finish(draft: Draft, config: Config) -> None:
-    """After the root has been entered: what had to stay writable until now becomes read-only."""
+    """After the root has been entered: the working directory is made, then what had to stay writable until now
+    becomes read-only."""
+    if config.process is not None and clean(config.process.cwd) != "/":
+        # As runc does: Kubernetes' workingDir need not be in the image.
+        draft.inside.append(Op("mkdir", "process.cwd", path=config.process.cwd, mode=0o755, uid=0, gid=0))
     for index, entry in enumerate(config.mounts):
         if clean(entry.destination) == "/dev" and "ro" in entry.options and not _dev_is_bind(config):
             draft.inside.append(

@@ -116,6 +116,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "umount": (59, "C", "target:s"),
     # open_tree of what `path` leads to in the root, with the mounts that have been made there so far.
     "open_tree_inside": (62, "C", "slot:u path:s flags:u"),
+    # The SELinux label of the directory that is the root of what is mounted on `target` (setxattr security.selinux).
+    "label": (63, "C", "target:s label:s"),
     # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
     # With `optional` one that is not there leaves "/" the root.
     "enter_root": (60, "C", "path:s optional:u"),

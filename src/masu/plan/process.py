@@ -6,8 +6,9 @@ from __future__ import annotations
 from _struct import pack
 from os import O_CLOEXEC, O_RDWR
 
-from masu.errors import FailedPrecondition, InvalidArgument, closest
+from masu.errors import InvalidArgument, closest
 from masu.linux import capabilities, rlimits
+from masu.plan import labels
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Wishes
 from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, KEEP_GROUPS, KEEP_GROUPS_IF_DENIED, NONE, Op
@@ -128,7 +129,7 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
         inside.append(_memory_policy(around.memory_policy))
     if around.personality:
         inside.append(_personality(around.personality))
-    inside += _labels(process, host, where)
+    inside += labels.of_process(process, host, where)
     inside += _rlimits(process, where)
     inside.append(Op("close_fds", keep=wishes.preserve_fds))
     # Without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is there (seccomp(2)). What follows it must
@@ -315,38 +316,6 @@ def _memory_policy(policy: LinuxMemoryPolicy) -> Op:
     for index, word in enumerate(policy.flags):
         mode |= _word(_MEMPOLICY_FLAGS, word, f"{where}.flags[{index}]")
     return Op("mempolicy", where, mode=mode, nodes=cpu_mask(policy.nodes, where + ".nodes") if policy.nodes else b"")
-
-
-def _labels(process: Process, host: Host, where: str) -> list[Op]:
-    ops = []
-    if process.apparmor_profile:
-        if not host.apparmor:
-            raise FailedPrecondition(
-                "AppArmor profile",
-                process.apparmor_profile,
-                where=where + ".apparmorProfile",
-                # runc's sentence, as the next one.
-                detail="apparmor: config provided but apparmor not supported",
-                hint="this kernel has it not, or off: leave the profile out",
-            )
-        data = b"exec " + process.apparmor_profile.encode()
-        ops.append(Op("proc_write", where + ".apparmorProfile", path="self/attr/apparmor/exec", data=data))
-    if process.selinux_label:
-        if not host.selinux:
-            raise no_selinux("label", process.selinux_label, where + ".selinuxLabel")
-        data = process.selinux_label.encode()
-        ops.append(Op("proc_write", where + ".selinuxLabel", path="self/attr/exec", data=data))
-    return ops
-
-
-def no_selinux(what: str, label: str, where: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"SELinux {what}",
-        label,
-        where=where,
-        detail="selinux label is specified in config, but selinux is disabled or not supported",
-        hint="this kernel has it not, or off: leave the label out",
-    )
 
 
 def _word(table: dict[str, int], word: str, where: str) -> int:

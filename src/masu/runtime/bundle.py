@@ -36,11 +36,11 @@ class Bundle:
         return os.path.realpath(os.path.join(self.path, root.path))
 
 
-def read(path: str, *, to_run: bool = True) -> Bundle:
-    """Raises NotFound without a config.json, InvalidArgument with the JSON path of what is wrong in it, or, when it is
-    `to_run`, of what this user may not do."""
+def read(path: str, config: str = "config.json", *, to_run: bool = True) -> Bundle:
+    """`config` is the configuration's name in the bundle, or a path. Raises NotFound without it, InvalidArgument with
+    the JSON path of what is wrong in it, or, when it is `to_run`, of what this user may not do."""
     path = os.path.realpath(path)
-    file = path + "/config.json"
+    file = os.path.join(path, config)
     try:
         text = fds.read_bounded(file, _MAX_CONFIG_BYTES)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def read(path: str, *, to_run: bool = True) -> Bundle:
         raise NotFound(
             "bundle",
             path,
-            detail="JSON specification file config.json not found",
+            detail=f"JSON specification file {config} not found",
             hint="make one with `masu-oci spec`, or name the directory with --bundle",
         ) from None
     return parse(path, text, to_run=to_run)

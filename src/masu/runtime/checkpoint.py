@@ -16,7 +16,7 @@ import os
 from fcntl import F_GETFL, fcntl
 
 from masu.errors import DataLoss, FailedPrecondition, InvalidArgument, MasuError
-from masu.linux import namespaces, pidfd
+from masu.linux import namespaces, pidfd, procfs
 from masu.runtime.container import Container
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc
@@ -109,9 +109,12 @@ def _dump(
     if options.parent_path:
         request.set(parent_img=options.parent_path, track_mem=True)
     if not pre_dump:
-        mounts.tell_dumped(request, container.facts.pid, config)
-        for name in image_files.write_descriptors(images, container.facts.pid):
-            request.set(external=name)
+        mounts.tell_dumped(request, container.facts.pid, config, container.facts.rootfs)
+        stdio = container.facts.stdio or procfs.stdio(container.facts.pid)
+        image_files.write_descriptors(images, stdio)
+        for name in set(stdio):
+            if name.startswith("file["):
+                request.set(external=name)
 
     def notify(script: str, pid: int, received: list[int]) -> None:
         if script == "status-ready" and options.status_fd >= 0:

@@ -43,7 +43,8 @@ _MAX_STATE_BYTES = 1 << 20
 class Facts:
     """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
     `wait_index` is the operation of the plan that waits for `start`. `unit` is (name, "system" or "user" for whose
-    manager has it) with the systemd driver."""
+    manager has it) with the systemd driver. `stdio` is what the first process was born with as 0, 1 and 2, in the words
+    of `procfs.stdio`: what it has later may be something else."""
 
     __slots__ = (
         "annotations",
@@ -57,6 +58,7 @@ class Facts:
         "pid",
         "rootfs",
         "start_time",
+        "stdio",
         "unit",
         "wait_index",
     )
@@ -75,6 +77,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        stdio: list[str] | None = None,
         unit: tuple[str, str] = ("", ""),
         wait_index: int = 0,
     ) -> None:
@@ -89,6 +92,7 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.stdio = stdio or []
         self.unit = unit
         self.wait_index = wait_index
 
@@ -105,10 +109,11 @@ class Facts:
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
         try:
             pid, start = data["creator"]
-            # Not there before the systemd driver was.
+            # Not there before the systemd driver was, and before checkpoints were.
             unit, manager = data.get("unit", ("", ""))
-            rest = {name: data[name] for name in cls.__slots__ if name != "unit"}
-            return cls(**{**rest, "creator": (pid, start), "unit": (unit, manager)})
+            stdio = data.get("stdio", [])
+            rest = {name: data[name] for name in cls.__slots__ if name not in ("stdio", "unit")}
+            return cls(**{**rest, "creator": (pid, start), "stdio": stdio, "unit": (unit, manager)})
         except (KeyError, TypeError, ValueError) as error:
             raise DataLoss("state", path, detail="a field is missing or of a wrong type", hint=_SALVAGE) from error
 
@@ -191,23 +196,27 @@ class Container:
         """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
         check_id(facts.id)
         _make_root(root, facts.owner_uid)
-        directory = f"{root}/{facts.id}"
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            if not _is_abandoned(directory):
-                raise AlreadyExists(
-                    "container",
-                    facts.id,
-                    detail="container with given ID already exists",
-                    hint="delete it first, or choose another id",
-                ) from None
-            os.mkdir(directory, 0o700)
-        except OSError as error:
-            raise KernelError("mkdir", directory, error.errno or 0) from error
-        container = cls(directory, facts)
-        container.save()
-        return container
+        container = cls(f"{root}/{facts.id}", facts)
+        while _made(container.directory):
+            try:
+                # Until state.json is there, the directory looks like one whose creator was killed.
+                with container.lock():
+                    if os.path.exists(container.directory + "/state.json"):
+                        break
+                    try:
+                        container.save()
+                    except KernelError:
+                        container.remove_directory()  # a full disk has room for a directory, not for a file
+                        raise
+                    return container
+            except NotFound:
+                continue  # it was taken for such a one
+        raise AlreadyExists(
+            "container",
+            facts.id,
+            detail="container with given ID already exists",
+            hint="delete it first, or choose another id",
+        )
 
     def save(self) -> None:
         data = jsontext.dumps(self.facts.to_json()).encode()
@@ -364,6 +373,17 @@ def remove_directory(directory: str) -> None:
                 raise
             continue
         return
+
+
+def _made(directory: str) -> bool:
+    """Makes it; False when it is there and somebody's. Raises KernelError."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        return _is_abandoned(directory) and _made(directory)
+    except OSError as error:
+        raise KernelError("mkdir", directory, error.errno or 0) from error
+    return True
 
 
 def _is_abandoned(directory: str) -> bool:

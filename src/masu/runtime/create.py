@@ -46,17 +46,19 @@ class Options:
     replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
     find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
     inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
-    `systemd`: the cgroup is a unit of systemd.
+    `cgroup_manager` is "cgroupfs", "systemd" (the cgroup is a unit of its) or "disabled" (there is none: the processes
+    stay in the caller's).
     """
 
     __slots__ = (
-        "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready", "pid_file",
-        "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio", "systemd",
+        "cgroup_manager", "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready",
+        "pid_file", "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
     )  # fmt: skip
 
     def __init__(
         self,
         *,
+        cgroup_manager: str = "cgroupfs",
         console_fd: int | None = None,
         gate: bool = True,
         init: bool = False,
@@ -72,8 +74,8 @@ class Options:
         rootless: bool | None = None,
         seccomp_cache: str = "",
         stdio: tuple[int, int, int] = INHERIT,
-        systemd: bool = False,
     ) -> None:
+        self.cgroup_manager = cgroup_manager
         self.console_fd = console_fd
         self.gate = gate
         self.init = init
@@ -89,7 +91,6 @@ class Options:
         self.rootless = rootless
         self.seccomp_cache = seccomp_cache
         self.stdio = stdio
-        self.systemd = systemd
 
 
 class Created:
@@ -130,7 +131,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             host = machine.gather(_limits_to_raise(config))
             if options.rootless is not None:
                 host.rootless = options.rootless
-            cgroup, scope = make_cgroup(container, config, host, undo, warnings, systemd=options.systemd)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
@@ -229,6 +230,7 @@ class _Birth(Answers):
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
+        container.facts.stdio = procfs.stdio(pid)
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
@@ -264,13 +266,17 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def make_cgroup(
-    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, systemd: bool
+    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, manager: str
 ) -> tuple[Cgroup, Scope | None]:
     """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
+    if manager == "disabled":
+        cgroup = Cgroup({})
+        cgroup.apply(config.linux.resources, where="linux.resources", devices=False, warnings=warnings)
+        return cgroup, None
     rootless = host.rootless
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
-    if systemd:
+    if manager == "systemd":
         scope, path = _start_scope(container, config, undo, rootless=rootless)
         keeper = scope.keeper
         resources = scope.rounded(resources)
@@ -427,5 +433,7 @@ def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         fds.write_all(fd, data)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0) from error
     finally:
         os.close(fd)

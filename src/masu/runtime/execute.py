@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from errno import EAGAIN
 
-from masu.errors import FailedPrecondition, MasuError
+from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.linux import namespaces
 from masu.plan import build as plan_build
 from masu.plan.host import Wishes
@@ -88,6 +89,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
         brought = container.facts.unit[1] == "user"
         if brought:
             joins, cgroup_dir = (), ""
+        joins, late = _late(joins, cgroup)
         wishes = Wishes(
             brought=brought,
             join_files=joins,
@@ -100,22 +102,28 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             monitor=options.monitor,
             keep_groups=extras.keep_groups,
         )
-        ops = plan_build.build_exec(
-            process,
-            machine.gather(tuple(item.type for item in process.rlimits) if mapped else ()),
-            wishes,
-            pidfd=target,
-            join=join,
-            mapped=mapped,
-            config=config,
-            warnings=warnings,
-        )
+        host = machine.gather(tuple(item.type for item in process.rlimits) if mapped else ())
         keep = (target, *options.monitor_fds, *range(3, 3 + options.preserve_fds))
         if options.console_fd is not None:
             keep = (*keep, options.console_fd)
-        if options.on_plan is not None:
-            options.on_plan(ops)
-        launched = launch(ops, _Birth(container, cgroup, config, options, warnings), keep=keep, stdio=options.stdio)
+
+        def born(late: str, warnings: list[str]) -> Launched:
+            ops = plan_build.build_exec(
+                process, host, wishes, pidfd=target, join=join, mapped=mapped, config=config, warnings=warnings
+            )
+            if options.on_plan is not None:
+                options.on_plan(ops)
+            birth = _Birth(container, cgroup, config, options, warnings, late)
+            return launch(ops, birth, keep=keep, stdio=options.stdio)
+
+        try:
+            launched = born(late, warnings)
+        except KernelError as error:
+            if error.errno != EAGAIN or not wishes.cgroup_dir or options.monitor is not None:
+                raise
+            # As `_late`, for v2: clone3 into a full cgroup is refused, so it is born outside and moved there.
+            late, wishes.cgroup_dir = wishes.cgroup_dir, ""
+            launched = born(late, [])
         try:
             launched.wait_running()
         except BaseException:
@@ -131,6 +139,27 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
     return launched
 
 
+def _late(joins: tuple[str, ...], cgroup: Cgroup) -> tuple[tuple[str, ...], str]:
+    """Apart from the rest the place in v1's pids hierarchy. Cloning in a cgroup that has as many processes as it may is
+    EAGAIN, moving a process there is not (cgroup v1 pids, "Organisational operations"): whoever looks after a
+    container that is full can still come in, as with runc."""
+    place = cgroup.paths().get("pids", "")
+    late = tuple(file for file in joins if place and file.startswith(place + "/"))
+    return tuple(file for file in joins if file not in late), place if late else ""
+
+
+def _enter(place: str, pid: int) -> None:
+    path = place + "/cgroup.procs"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0, where="linux.cgroupsPath") from error
+
+
 def _stopped(container: Container) -> FailedPrecondition:
     return FailedPrecondition(
         "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
@@ -139,8 +168,15 @@ def _stopped(container: Container) -> FailedPrecondition:
 
 class _Birth(Answers):
     def __init__(
-        self, container: Container, cgroup: Cgroup, config: Config, options: ExecOptions, warnings: list[str]
+        self,
+        container: Container,
+        cgroup: Cgroup,
+        config: Config,
+        options: ExecOptions,
+        warnings: list[str],
+        late: str = "",
     ) -> None:
+        self.late = late
         self.cgroup = cgroup
         self.container = container
         self.config = config
@@ -157,6 +193,8 @@ class _Birth(Answers):
         return b""
 
     def ready(self, pid: int, pidfd: int) -> bytes:
+        if self.late:
+            _enter(self.late, pid)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:

@@ -37,7 +37,7 @@ _HINTS: dict[tuple[str, int], str] = {
     ("clone", e.EPERM): "making these namespaces needs CAP_SYS_ADMIN; run as root, or with a user namespace",
     ("clone", e.EAGAIN): "limit of processes reached: pids cgroup or RLIMIT_NPROC",
     ("clone", e.ENOMEM): "the cgroup's memory limit may be too low to start anything",
-    ("rlimit", e.EPERM): "raising a hard limit needs CAP_SYS_RESOURCE, which this process lacks",
+    ("rlimit", e.EPERM): "ask for no more than that, or run masu-oci with CAP_SYS_RESOURCE",
     ("write", e.EACCES): "lowering oom_score_adj needs CAP_SYS_RESOURCE, which this process lacks",
     ("proc_write", e.ENOENT): "this kernel, or this namespace, has no such setting; see /proc/sys",
     ("proc_write", e.EPERM): "the setting is not the namespace's own; set it on the host",
@@ -48,6 +48,9 @@ _HINTS: dict[tuple[str, int], str] = {
     ("chdir", e.ENOENT): "the directory does not exist in the container",
     ("chdir", e.ENOTDIR): "a directory is wanted",
     ("chdir", e.EACCES): "the user may not enter this directory",
+    ("mkdir", e.EROFS): "it is missing, and what it is in is read-only; create it in the image",
+    ("mkdir", e.EACCES): "the container's root may not enter this directory",
+    ("mkdir", e.ENOTDIR): "a directory is wanted",
     ("mknod", e.EEXIST): "choose another path, or remove what the image has there",
     ("mknod", e.ENOTDIR): "choose another path",
     ("mknod", e.EPERM): "making devices needs CAP_MKNOD and the permission of the devices cgroup",
@@ -76,7 +79,8 @@ _SYSCALLS: dict[str, str] = {
     "proc_write": "write", "hostname": "sethostname", "domainname": "setdomainname", "mask": "mask path",
     "readonly": "read-only path", "setuser": "setresuid", "caps": "capset", "rlimit": "setrlimit",
     "scheduler": "sched_setattr", "ioprio": "ioprio_set", "root_attach": "move_mount", "mknod": "mknodat",
-    "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl", "bounding": "prctl",
+    "mkdir": "mkdirat", "label": "fsetxattr", "symlink": "symlinkat", "exec": "execve", "keyring": "keyctl",
+    "bounding": "prctl",
     "root_propagation": "mount", "propagation": "mount", "root_readonly": "mount_setattr",
 }  # fmt: skip
 

@@ -26,6 +26,9 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+# Only who owns the namespace may mount these (sysfs_init_fs_context() and its like ask ns_capable()).
+_BELONG_TO = {"sysfs": "network", "mqueue": "ipc", "proc": "pid"}
+
 # A word of masu-launch's about a program -> what to do about it.
 _PROGRAMS = (
     (" is a directory", "name a program in it"),
@@ -79,6 +82,10 @@ def _mount(error: KernelError, op: Op) -> None:
         error.where = op.where + ".type"
         error.hint = closest(kind, tuple(_file_systems())) or "is its module loaded? see /proc/filesystems"
         return
+    if error.errno == e.EPERM and kind in _BELONG_TO:
+        owner = _BELONG_TO[kind]
+        error.hint = f'{kind} belongs to the {owner} namespace: add {{"type": "{owner}"}} to linux.namespaces'
+        return
     before, found, rest = error.detail.partition('option "')
     word, _, said = rest.partition('"')
     if error.errno != e.EINVAL or before or not found:
@@ -89,6 +96,8 @@ def _mount(error: KernelError, op: Op) -> None:
         error.hint = closest(word.partition("=")[0], known) or error.hint
         if known:
             error.hint += f"; {kind} knows {', '.join(known)}"
+    elif "Invalid gid" in said or "Invalid uid" in said:
+        error.hint = f"add the id to linux.{said.split('Invalid ')[1][:3]}Mappings, or leave the option out"
     else:
         error.hint = "the file system knows the option, but not this value"
 
@@ -146,13 +155,21 @@ def _dead_namespace(error: KernelError, ops: list[Op]) -> None:
 
 
 def _too_many_processes(error: KernelError, ops: list[Op]) -> None:
-    """Names the pids cgroup that is full."""
+    """Names the pids cgroup that is full, the container's own or one above it."""
     for path in _cgroups(ops):
-        limit, count = _read(path + "/pids.max"), _read(path + "/pids.current")
-        if limit.isdigit() and count.isdigit() and int(count) + 1 >= int(limit):
-            error.where = "linux.resources.pids.limit"
-            error.detail = f"the cgroup {path} may have {limit} processes"
-            error.hint = "raise it: masu-oci update --pids-limit N ID"
+        own = path
+        while limit := _read(path + "/pids.max"):
+            count = _read(path + "/pids.current")
+            if limit.isdigit() and count.isdigit() and int(count) + 1 >= int(limit):
+                error.detail = f"the cgroup {path} has {count} processes and may have {limit}"
+                if path == own:
+                    error.where = "linux.resources.pids.limit"
+                    error.hint = "raise it: masu-oci update --pids-limit N ID"
+                else:
+                    error.where = "linux.cgroupsPath"
+                    error.hint = "raise its pids.max, or choose another place in linux.cgroupsPath"
+                return
+            path = os.path.dirname(path)
 
 
 def _limit(error: KernelError, op: Op) -> None:
@@ -177,7 +194,7 @@ def killed_for_memory(ops: list[Op]) -> MasuError | None:
                 where="linux.resources.memory.limit",
                 # runc's sentence.
                 detail=f"container init was OOM-killed (memory limit too low?): the limit is {limit} bytes",
-                hint="ask for some MB more: masu-oci's own start needs about one",
+                hint="ask for some MB more: the start alone needs about one",
             )
     return None
 

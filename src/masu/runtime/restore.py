@@ -50,7 +50,7 @@ _SIGKILL = 9
 class RestoreOptions:
     """`criu` as in a checkpoint; the rest as in `create.Options`."""
 
-    __slots__ = ("console_fd", "criu", "on_ready", "pid_file", "stdio", "systemd")
+    __slots__ = ("cgroup_manager", "console_fd", "criu", "on_ready", "pid_file", "stdio")
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class RestoreOptions:
         on_ready: Callable[[Container], None] | None = None,
         pid_file: str = "",
         stdio: tuple[int, int, int] = INHERIT,
-        systemd: bool = False,
+        cgroup_manager: str = "cgroupfs",
     ) -> None:
         self.criu = criu
         self.console_fd = console_fd
         self.on_ready = on_ready
         self.pid_file = pid_file
         self.stdio = stdio
-        self.systemd = systemd
+        self.cgroup_manager = cgroup_manager
 
 
 class Restored:
@@ -154,7 +154,8 @@ def _make(
     try:
         with container.lock():
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
-            cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, systemd=options.systemd)
+            manager = options.cgroup_manager
+            cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, manager=manager)
             undo.add(restored.reap)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
@@ -197,7 +198,8 @@ class _Birth:
             request.set(lsm_profile=self.options.criu.lsm_profile)
         if self.options.criu.lsm_mount_context:
             request.set(lsm_mount_context=self.options.criu.lsm_mount_context)
-        for number, name in image_files.outside(descriptors):
+        given = image_files.outside(descriptors)
+        for number, name in given:
             request.add("inherit_fd", name, number)
         try:
             self._give_namespaces(request)
@@ -211,6 +213,9 @@ class _Birth:
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
             self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
             with running:
+                its = procfs.stdio(running.pid)
+                taken = {number for number, _ in given}
+                self.container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
                 _enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
                     request.add("cg_root", controller, path)

@@ -56,6 +56,7 @@ class Keeper:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            os.kill(self.pid, 9)  # should somebody have stopped it
             os.waitpid(self.pid, 0)
 
 
@@ -70,9 +71,19 @@ class Scope:
         self._keeper: Keeper | None = None
 
     def start(self, config: Config, id: str, layout: Layout) -> None:
-        """Has systemd make it, with all limits but that of processes. Raises InvalidArgument, and as Manager.start."""
-        from masu.linux.cgroups import devices
+        """Has systemd make it, with all limits but that of processes. Raises InvalidArgument, FailedPrecondition (there
+        is somebody in it), and as Manager.start."""
+        from masu.linux.cgroups import devices, making
 
+        if self.unit.is_slice:
+            # systemd takes one that is there, and to stop it later would stop everything that others have in it.
+            self._manager.refuse_active(self.unit.name)
+        if not self.unit.user:
+            # systemd would take what is there: with somebody else's processes, or frozen with ours.
+            for controller, path in cgroups.predict(self.unit.path(), id, layout=layout).items():
+                if os.path.isdir(path):
+                    kind = "v2" if layout.mode == "v2" else "v1" if controller else ""
+                    making.refuse_in_use(path, kind, "linux.cgroupsPath")
         resources = config.linux.resources
         group = Cgroup(cgroups.predict(self.unit.path(), id, layout=layout))
         table = devices.table(resources.devices if resources is not None else (), where="linux.resources.devices")
@@ -82,10 +93,7 @@ class Scope:
             properties += systemd.limits(settings, self._manager.version)
             properties += systemd.oom_policy(resources.unified, self._manager.version)
         pid = 0
-        if self.unit.is_slice:
-            # systemd takes one that is there, and to stop it later would stop everything that others have in it.
-            self._manager.refuse_active(self.unit.name)
-        else:
+        if not self.unit.is_slice:
             self._keeper = Keeper()
             pid = self._keeper.pid
         birth = systemd.birth(self.unit, id, pid, v1=group.mode != "v2")

@@ -105,7 +105,7 @@ def _explain(error: Exception, text: str, start: int, name: str) -> InvalidArgum
     # Without position: int() refused too many digits.
     message = getattr(error, "msg", "number too long")
     position = getattr(error, "pos", -1)
-    message = _after_comma(text, position) or message
+    message = _after_comma(text, position) or message.removesuffix(" starting at")
     return _error(text, position, message[:1].lower() + message[1:], name)
 
 

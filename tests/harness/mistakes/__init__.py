@@ -54,12 +54,22 @@ class Scene:
         self.bundle.mkdir()
         shutil.copytree(rootfs, self.rootfs, symlinks=True)
         self.undo = ExitStack()
-        # Those whose birth failed, so that nothing of them may be there.
+        # Those whose birth failed, so that nothing of them may be there; under which roots.
         self.unborn: list[str] = []
+        self.roots = [self.runtime.root]
 
     def __call__(self, *args: str, **options: Any) -> Done:
         """The runtime's command line, whatever its end. `wrap` is a command to be run through."""
         return self.runtime(*args, check=False, **options)
+
+    def under(self, root: Path) -> Done:
+        """`create` with another --root."""
+        self.roots.append(root)
+        return self.born("create", before=("--root", str(root)))
+
+    def without(self, capability: str) -> None:
+        """The runtime lacks a capability from now on, as root in the containers of many CI services does."""
+        self.runtime.command[:0] = [peer("setpriv"), f"--bounding-set=-{capability}"]
 
     def write(self, change: Change | None = None, *, sleeping: bool = False) -> None:
         """config.json anew, changed; a program that ends at once unless it is to be `sleeping`."""
@@ -70,12 +80,14 @@ class Scene:
             change(config, self)
         (self.bundle / "config.json").write_text(json.dumps(config))
 
-    def born(self, verb: str, *flags: str, change: Change | None = None, id: str = "", **options: Any) -> Done:
+    def born(
+        self, verb: str, *flags: str, change: Change | None = None, before: tuple[str, ...] = (), **options: Any
+    ) -> Done:
         """`create` or `run` of the changed bundle."""
         if change is not None or not (self.bundle / "config.json").exists():
             self.write(change)
-        id = id or self.runtime.id()
-        done = self(verb, "--bundle", str(self.bundle), *flags, id, **options)
+        id = self.runtime.id()
+        done = self(*before, verb, "--bundle", str(self.bundle), *flags, id)
         if done.returncode != 0:
             self.unborn.append(id)
         return done
@@ -131,7 +143,7 @@ class Scene:
         return text
 
     def left_of_the_unborn(self) -> list[str]:
-        found = [f"{self.runtime.root}/{id}" for id in self.unborn if (self.runtime.root / id).exists()]
+        found = [f"{root}/{id}" for root in self.roots for id in self.unborn if (root / id).exists()]
         return found + [path for path in cgroups() if any(path.endswith("/" + id) for id in self.unborn)]
 
     def left(self) -> list[str]:

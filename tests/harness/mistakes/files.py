@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.mistakes import (
     Change,
+    Done,
     Mistake,
     Scene,
     both,
@@ -25,6 +26,11 @@ def _device(**fields: object) -> Change:
 
 def _without_proc(config: dict[str, Any], scene: Scene) -> None:
     config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "proc"]
+
+
+def _unable_to_mknod(scene: Scene) -> Done:
+    scene.without("mknod")
+    return scene.born("run", change=_device())
 
 
 MISTAKES = (
@@ -204,6 +210,38 @@ MISTAKES = (
         run(put("linux.devices", [{"path": "/dev/thing", "type": "c"}])),
         "linux.devices[0]",
         "major",
+    ),
+    Mistake(
+        "a device without the right to make it",
+        _unable_to_mknod,
+        "linux.devices[0]",
+        "mknodat /dev/thing",
+        "EPERM: Operation not permitted",
+        "CAP_MKNOD",
+    ),
+    Mistake(
+        "sysfs with a user namespace and the host's network",
+        run(both(with_user_namespace, without_namespace("network"), with_mount("/sys", "sysfs", "sysfs"))),
+        "mounts[4]",
+        "mount /sys",
+        "EPERM: Operation not permitted",
+        "network namespace",
+    ),
+    Mistake(
+        "devpts with a group that is not mapped",
+        run(both(with_user_namespace, with_mount("/dev/pts", "devpts", "devpts", "newinstance", "gid=70000"))),
+        "mounts[4].options",
+        "mount /dev/pts",
+        "EINVAL: Invalid argument",
+        "gid=70000",
+        "linux.gidMappings",
+    ),
+    Mistake(
+        "an unknown propagation of the root",
+        run(put("linux.rootfsPropagation", "sharde")),
+        "linux.rootfsPropagation",
+        "sharde",
+        'did you mean "shared"?',
     ),
     Mistake(
         "a device that the host lacks, with a user namespace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -50,7 +51,7 @@ def _nobody_listens(scene: Scene) -> Done:
     return scene.born("create", "--console-socket", str(path), change=_TERMINAL)
 
 
-def _full_disk(scene: Scene) -> Done:
+def _full_disk(scene: Scene, room: int = 0) -> Done:
     root = scene.folder / "small"
     root.mkdir()
     scene.mount("-t", "tmpfs", "-o", "size=16k,mode=700", "small", str(root))
@@ -60,28 +61,37 @@ def _full_disk(scene: Scene) -> Done:
                 pass
         except OSError:
             pass
-    scene.write()
-    return scene("--root", str(root), "create", "--bundle", str(scene.bundle), scene.runtime.id())
+    if room:
+        os.truncate(root / "filling", (root / "filling").stat().st_size - room)
+    return scene.under(root)
 
 
 def _root_that_is_a_file(scene: Scene) -> Done:
-    scene.write()
     (scene.folder / "file").touch()
-    return scene("--root", str(scene.folder / "file"), "create", "--bundle", str(scene.bundle), scene.runtime.id())
+    return scene.under(scene.folder / "file")
 
 
 def _read_only_root(scene: Scene) -> Done:
     root = scene.folder / "readonly"
     root.mkdir()
     scene.mount("-t", "tmpfs", "-o", "ro,mode=700", "none", str(root))
-    scene.write()
-    return scene("--root", str(root), "create", "--bundle", str(scene.bundle), scene.runtime.id())
+    return scene.under(root)
+
+
+def _torn(scene: Scene) -> Done:
+    id = scene.container("created")
+    path = scene.runtime.root / id / "state.json"
+    whole = path.read_text()
+    path.write_text(whole[:5])
+    try:
+        return scene("state", id)
+    finally:
+        path.write_text(whole)
 
 
 def _log(place: str) -> Callable[[Scene], Done]:
     def make(scene: Scene) -> Done:
-        scene.write()
-        return scene("--log", str(scene.folder / place), "create", "--bundle", str(scene.bundle), scene.runtime.id())
+        return scene.born("create", before=("--log", str(scene.folder / place)))
 
     return make
 
@@ -189,6 +199,7 @@ MISTAKES = (
             ("resume", "nobody"),
             ("events", "--stats", "nobody"),
             ("update", "--memory", "9999999", "nobody"),
+            ("checkpoint", "nobody"),
         )
     ),
     Mistake(
@@ -267,6 +278,25 @@ MISTAKES = (
     ),
     Mistake(
         "resume of a stopped container", _wrong("resume", "stopped"), "container not paused", "container box is stopped"
+    ),
+    Mistake(
+        "resume of a created container",
+        _wrong("resume", "created"),
+        "container not paused",
+        "container box is created",
+    ),
+    Mistake(
+        "checkpoint of a stopped container",
+        _wrong("checkpoint", "stopped"),
+        "Container cannot be checkpointed in stopped state",
+        "container box is stopped",
+    ),
+    Mistake(
+        "restore from an image that is not there",
+        lambda scene: scene.born("restore", "--image-path", str(scene.folder / "none")),
+        "--image-path",
+        "directory /tmp/none",
+        "not found",
     ),
     Mistake("ps of a stopped container", _wrong("ps", "stopped"), status=0),
     Mistake(
@@ -356,6 +386,22 @@ MISTAKES = (
         "another --root",
     ),
     Mistake(
+        "a state directory on a disk that becomes full",
+        lambda scene: _full_disk(scene, 4096),
+        "--root",
+        "ENOSPC: No space left on device",
+        "/tmp/small",
+        "another --root",
+    ),
+    Mistake(
+        "a state file that is torn",
+        _torn,
+        "state /run/oci/box/state.json",
+        "corrupt",
+        "line 1, column 2",
+        "a forced removal",
+    ),
+    Mistake(
         "a state directory that is a file",
         _root_that_is_a_file,
         "--root",
@@ -383,6 +429,27 @@ MISTAKES = (
     ),
     Mistake("an unknown verb", _nobody("strat", "box"), "strat", 'did you mean "start"?'),
     Mistake(
+        "exec with a process file that is not there",
+        lambda scene: scene("exec", "--process", str(scene.folder / "none.json"), scene.container("running")),
+        "--process",
+        "open /tmp/none.json",
+        "ENOENT: No such file or directory",
+        status=255,
+    ),
+    Mistake(
+        "ps in an unknown format",
+        of("running", "ps", "--format", "xml", "ID"),
+        "--format",
+        "invalid format option xml",
+        "table, json",
+    ),
+    Mistake(
+        "spec where there is a config.json",
+        lambda scene: scene("spec", "--bundle", _with_config(scene)),
+        "File config.json",
+        "Remove it first",
+    ),
+    Mistake(
         "update with a file that is not JSON",
         lambda scene: scene("update", "-r", _bad_json(scene), scene.container("running")),
         "/tmp/limits.json",
@@ -396,3 +463,8 @@ def _bad_json(scene: Scene) -> str:
     path = scene.folder / "limits.json"
     path.write_text('{"memory": }')
     return str(path)
+
+
+def _with_config(scene: Scene) -> str:
+    scene.write()
+    return str(scene.bundle)

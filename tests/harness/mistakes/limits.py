@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from harness.mistakes import Change, Done, Mistake, Scene, both, of, put, run, without_namespace
+from harness.mistakes import Change, Done, Mistake, Scene, Way, both, of, put, run, without_namespace
+from harness.programs import peer
 
 
 def _resources(**fields: object) -> Change:
@@ -19,6 +19,10 @@ def _not_v1() -> str:
 
 def _no_net_cls() -> str:
     return "net_cls is mounted" if os.path.ismount("/sys/fs/cgroup/net_cls") else _not_v1()
+
+
+def _systemd() -> str:
+    return "systemd is PID 1" if os.path.isdir("/run/systemd/system") else ""
 
 
 def _cgroup_in_use(scene: Scene) -> Done:
@@ -51,21 +55,42 @@ def _full(scene: Scene) -> Done:
     return scene("exec", id, "/bin/probe", "exit", "0")
 
 
+def _full_parent(scene: Scene) -> Done:
+    """Below a cgroup like that of a pod, which has as many processes as it may."""
+    id = scene.runtime.id()
+    parent = Path("/sys/fs/cgroup/pids", id)
+    parent.mkdir()
+    scene.undo.callback(parent.rmdir)
+    (parent / "pids.max").write_text("1")
+    done = scene.born("create", change=put("linux.cgroupsPath", f"/{id}/inner"))
+    for each in Path("/sys/fs/cgroup").glob(f"*/{id}"):
+        if each != parent:
+            each.rmdir()
+    return done
+
+
 def _rlimit(type: str, soft: int, hard: int) -> Change:
     return put("process.rlimits", [{"type": type, "soft": soft, "hard": hard}])
 
 
-def _without_sys_resource(scene: Scene) -> None:
-    """As root in the containers of many CI services is."""
-    from harness.programs import peer
-
-    scene.runtime.command[:0] = [peer("setpriv"), "--bounding-set=-sys_resource"]
-
-
-def _powerless(change: Change) -> Any:
+def _powerless(change: Change) -> Way:
     def make(scene: Scene) -> Done:
-        _without_sys_resource(scene)
+        scene.without("sys_resource")
         return scene.born("run", change=change)
+
+    return make
+
+
+def _cgroups(script: str) -> Way:
+    """In a mount namespace of its own, in which the shell's `script` has changed /sys/fs/cgroup."""
+
+    def make(scene: Scene) -> Done:
+        words = [peer("unshare"), "--mount", "sh", "-ec", script + '; exec "$@"', "sh"]
+        scene.runtime.command[:0] = words
+        try:
+            return scene.born("run")
+        finally:
+            del scene.runtime.command[: len(words)]
 
     return make
 
@@ -75,6 +100,22 @@ def _sysctl(**settings: str) -> Change:
 
 
 MISTAKES = (
+    Mistake(
+        "cgroups that are mounted read-only",
+        _cgroups("for each in /sys/fs/cgroup/*; do mount -o remount,bind,ro $each; done"),
+        "linux.cgroupsPath",
+        "mkdir",
+        "EROFS: Read-only file system",
+        "mounted read-only",
+        why_not=_not_v1,
+    ),
+    Mistake(
+        "cgroups that are not mounted",
+        _cgroups("mount -t tmpfs none /sys/fs/cgroup"),
+        "linux.cgroupsPath",
+        "mount",
+        why_not=_not_v1,
+    ),
     Mistake(
         "a controller that is not there",
         run(_resources(network={"classID": 1048577})),
@@ -103,6 +144,13 @@ MISTAKES = (
         "a cgroup path that leads out",
         run(put("linux.cgroupsPath", "/a/../../b")),
         "linux.cgroupsPath",
+    ),
+    Mistake(
+        "systemd's cgroups where systemd is not PID 1",
+        lambda scene: scene.born("create", before=("--systemd-cgroup",)),
+        "--systemd-cgroup",
+        "systemd",
+        why_not=_systemd,
     ),
     Mistake(
         "a memory limit below what is in use",
@@ -167,15 +215,15 @@ MISTAKES = (
         "there is no block device 250:99",
         why_not=_not_v1,
     ),
+    Mistake("exec where there is no room for one more process", _full, status=0, why_not=_not_v1),
     Mistake(
-        "no room for one more process",
-        _full,
-        "linux.resources.pids.limit",
+        "a cgroup whose parent has no room for one more process",
+        _full_parent,
+        "linux.cgroupsPath",
         "clone3",
         "EAGAIN: Resource temporarily unavailable",
-        "may have 1 processes",
-        "raise it",
-        status=255,
+        "may have 1",
+        "pids.max",
         why_not=_not_v1,
     ),
     Mistake(

@@ -47,6 +47,10 @@ PROGRAM = Program(
         Flag("log-format", value="value", default="text", help="set the log format ('text' or 'json')"),
         Flag("root", value="value", help="root directory for storage of container state (on tmpfs)"),
         Flag("criu", value="value", hidden=True, help="obsolete; criu is looked for in PATH"),
+        Flag(
+            "cgroup-manager", value="value", default="cgroupfs", choices=("cgroupfs", "systemd", "disabled"),
+            help="who makes the cgroup: cgroupfs, systemd (as --systemd-cgroup), or disabled for none",
+        ),
         Flag("systemd-cgroup", help='enable systemd cgroup support, expects cgroupsPath "slice:prefix:name"'),
         Flag(
             "rootless", value="value", default="auto",

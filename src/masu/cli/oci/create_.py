@@ -24,6 +24,9 @@ BUNDLE = Flag(
     default=".",
     help="path to the root of the bundle directory, defaults to the current one",
 )
+CONFIG = Flag(
+    "config", "f", value="value", default="config.json", help="name of the configuration in the bundle, or its path"
+)
 CONSOLE_SOCKET = Flag(
     "console-socket", value="value",
     help="path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal",
@@ -38,6 +41,7 @@ PRESERVE_FDS = Flag(
 )  # fmt: skip
 CREATE_FLAGS = (
     BUNDLE,
+    CONFIG,
     CONSOLE_SOCKET,
     PIDFD_SOCKET,
     PID_FILE,
@@ -49,7 +53,7 @@ CREATE_FLAGS = (
 
 def run(call: Call) -> int:
     log = log_of(call)
-    bundle = bundles.read(call.options.text("bundle"))
+    bundle = bundles.read(call.options.text("bundle"), call.options.text("config"))
     console = connect_console(call, bundle.config.process is not None and bundle.config.process.terminal)
     created = create.create(root_of(call), call.args[0], bundle, options_of(call, console=console))
     created.launched.close()
@@ -63,6 +67,7 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
     preserve = options.number("preserve-fds")
     check_preserved(preserve)
     return create.Options(
+        cgroup_manager=cgroup_manager_of(call),
         console_fd=console,
         gate=gate,
         on_plan=plan_teller(call),
@@ -73,8 +78,12 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         preserve_fds=preserve,
         rootless=rootless_of(call),
         seccomp_cache=seccomp_cache(root_of(call)),
-        systemd=call.globals.on("systemd-cgroup"),
     )
+
+
+def cgroup_manager_of(call: Call) -> str:
+    """--systemd-cgroup, or crun's --cgroup-manager."""
+    return "systemd" if call.globals.on("systemd-cgroup") else call.globals.text("cgroup-manager")
 
 
 def rootless_of(call: Call) -> bool | None:

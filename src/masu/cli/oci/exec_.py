@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
 from masu.cli.oci import log_of, place, root_of
 from masu.cli.oci.create_ import (
@@ -17,7 +18,7 @@ from masu.cli.oci.create_ import (
 from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
-from masu.errors import FailedPrecondition, InvalidArgument, MasuError
+from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError
 from masu.linux import fds, process
 from masu.runtime.container import Container
 from masu.runtime.execute import ExecOptions, execute
@@ -87,7 +88,10 @@ def process_of(call: Call, container: Container) -> Process:
     """--process FILE, or the container's own process with the words of the command line in their places."""
     options = call.options
     if path := options.maybe("process"):
-        data = jsontext.loads(fds.read_bounded(path, 1 << 20), name=path)
+        try:
+            data = jsontext.loads(fds.read_bounded(path, 1 << 20), name=path)
+        except FileNotFoundError:
+            raise KernelError("open", path, ENOENT, where="--process") from None
         return _completed(spec.parse_process(data, "process"), container)
     if len(call.args) < 2:
         raise InvalidArgument("command", detail="process args cannot be empty", hint="masu-oci exec ID COMMAND")

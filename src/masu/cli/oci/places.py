@@ -39,7 +39,7 @@ def place(error: MasuError, call: Call, root: str) -> None:
     if isinstance(error, NotFound) and error.what == "container":
         error.where = ""
         error.hint = error.hint or f"masu-oci --root {root} list shows those that are there"
-    elif not error.where and (error.obj == root or error.obj.startswith(root + "/")):
+    elif not error.where and error.errno and (error.obj == root or error.obj.startswith(root + "/")):
         error.where = "--root"
         error.hint = error.hint or _HINTS.get(error.errno, "")
     elif error.what == "sub cgroup":

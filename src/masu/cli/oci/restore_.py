@@ -6,7 +6,15 @@ import os
 
 from masu.cli.oci import log_of, root_of
 from masu.cli.oci.checkpoint_ import CRIU_FLAGS, check_root, criu_options
-from masu.cli.oci.create_ import BUNDLE, CONSOLE_SOCKET, PID_FILE, connect_console, new_console
+from masu.cli.oci.create_ import (
+    BUNDLE,
+    CONFIG,
+    CONSOLE_SOCKET,
+    PID_FILE,
+    cgroup_manager_of,
+    connect_console,
+    new_console,
+)
 from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
@@ -22,7 +30,7 @@ def run(call: Call) -> int:
     wanted = criu_options(call)
     wanted.lsm_profile = options.text("lsm-profile")
     wanted.lsm_mount_context = options.text("lsm-mount-context")
-    bundle = bundles.read(options.text("bundle"))
+    bundle = bundles.read(options.text("bundle"), options.text("config"))
     detached = options.on("detach")
     terminal = bundle.config.process is not None and bundle.config.process.terminal
     console = connect_console(call, terminal, detached=detached)
@@ -41,7 +49,7 @@ def run(call: Call) -> int:
             console_fd=console,
             on_ready=(lambda _: ours.prepare()) if ours is not None else None,
             pid_file=options.text("pid-file"),
-            systemd=call.globals.on("systemd-cgroup"),
+            cgroup_manager=cgroup_manager_of(call),
         ),
     )
     if console is not None:
@@ -69,6 +77,7 @@ COMMAND = Command(
     flags=(
         *CRIU_FLAGS,
         BUNDLE,
+        CONFIG,
         CONSOLE_SOCKET,
         PID_FILE,
         Flag("detach", "d", help="detach from the container's process"),

@@ -18,7 +18,7 @@ from masu.runtime.start import run_poststart
 
 def run(call: Call) -> int:
     log = log_of(call)
-    bundle = bundles.read(call.options.text("bundle"))
+    bundle = bundles.read(call.options.text("bundle"), call.options.text("config"))
     config = bundle.config
     detached = call.options.on("detach")
     terminal = config.process is not None and config.process.terminal

@@ -72,7 +72,7 @@ class Maker:
                 except OSError as e:
                     raise _mkdir_error(path, e, self.where) from e
                 if not new:
-                    _refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
+                    refuse_in_use(path, "" if controller == "" else "v1", self.where, self.keeper)
                 if controller == "cpuset":
                     self._fill_cpuset(path, self.layout.mounts[controller].path)
                 done.add(path)
@@ -105,7 +105,7 @@ class Maker:
         finally:
             self.made.extend(tree.made)
         if not new:
-            _refuse_in_use(path, "v2", self.where, self.keeper)
+            refuse_in_use(path, "v2", self.where, self.keeper)
         self.paths[""] = path
 
     def _mkdir(self, path: str, base: str) -> bool:
@@ -260,7 +260,7 @@ def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool
     return "/".join(parts), text.startswith("/")
 
 
-def _refuse_in_use(path: str, kind: str, where: str, keeper: int) -> None:
+def refuse_in_use(path: str, kind: str, where: str, keeper: int = 0) -> None:
     """An existing cgroup is taken only if it is empty and not frozen. The sentences are runc's."""
     from masu.linux.cgroups import tasks
 
@@ -286,7 +286,11 @@ def _refuse_in_use(path: str, kind: str, where: str, keeper: int) -> None:
 
 def _mkdir_error(path: str, e: OSError, where: str) -> MasuError:
     hint = ""
-    if e.errno in PERMISSION:
+    if e.errno == errno.EROFS:
+        hint = f"{os.path.dirname(path)} is mounted read-only: remount it rw"
+    elif e.errno == errno.ENOENT:
+        hint = "the cgroup file systems are covered by another mount; see /proc/self/mountinfo"
+    elif e.errno in PERMISSION:
         hint = f"{os.path.dirname(path)} is not writable for uid {os.geteuid()}: give a cgroup that is delegated"
     elif e.errno == errno.EINVAL:
         hint = "the name has a newline, or the parent is not a cgroup"

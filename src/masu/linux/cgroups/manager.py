@@ -4,6 +4,7 @@ us                                         systemd
  AddMatch, Subscribe, StartTransientUnit ──►           one after another, without waiting in between
  ◄── the job's path ──────────────────────
  ◄── JobRemoved(id, job, unit, "done") ───             only now is the unit there
+ Ping ───────────────────────────────────►             answered when its files are written, too
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Manager:
         if result != "done":
             self.reset_failed(name)
             raise FailedPrecondition(f"error creating systemd unit {name}", detail=f"got {result!r}")
+        self._settle()
 
     def refuse_active(self, name: str) -> None:
         """Raises AlreadyExists when a unit is active, or about to be."""
@@ -112,6 +114,7 @@ class Manager:
                 raise NotFound("systemd unit", name, detail=e.detail) from e
             e.what = "unable to set unit properties"
             raise
+        self._settle()
 
     def attach(self, name: str, pid: int, below: str = "/") -> None:
         """Moves a process into the unit's cgroup, or one below it. Raises CallError."""
@@ -138,6 +141,11 @@ class Manager:
             self._connection.call(SYSTEMD, PATH, MANAGER, "ResetFailedUnit", "s", name)
         except MasuError:
             pass  # not loaded: nothing to forget
+
+    def _settle(self) -> None:
+        """Returns when systemd has written the cgroup's files. It puts that off until it has answered, but not until it
+        reads the next call (manager_loop); what we write ourselves would be lost in between."""
+        self._connection.call(SYSTEMD, PATH, "org.freedesktop.DBus.Peer", "Ping")
 
     def _listen(self) -> None:
         if self._on_bus:

@@ -2,7 +2,7 @@
 
     <image-path>/
       inventory.img …      CRIU's own
-      descriptors.json     what the first process had as 0, 1 and 2; runc's file, by its name and form
+      descriptors.json     what the first process was born with as 0, 1 and 2; runc's file, by its name and form
       parent               symlink to the images of the pre-dump before, when there was one
 
 At a restore all of it is somebody else's word: it may have come over a network or out of a registry. CRIU runs as root
@@ -16,7 +16,7 @@ import os
 import stat as _stat
 
 from masu.errors import DataLoss, InvalidArgument, KernelError, MasuError, NotFound, ResourceExhausted
-from masu.linux import fds, mount, paths, procfs
+from masu.linux import fds, paths
 from masu.spec import jsontext
 
 DUMP_LOG = "dump.log"
@@ -69,36 +69,10 @@ def check_parent(images: Directory, parent: str) -> None:
         raise InvalidArgument("invalid --parent-path", parent, detail=f"{images.path}/{parent} is no directory")
 
 
-def write_descriptors(images: Directory, pid: int) -> list[str]:
-    """What process `pid` has as 0, 1 and 2, for the restore to put the new ones in their places. Returns the files
-    among them that are not of its mount namespace, in CRIU's notation: those CRIU must be told of."""
-    known = {entry.id for entry in mount.mountinfo(pid)}
-    names = []
-    outside = []
-    for number in range(3):
-        name = os.readlink(f"/proc/{pid}/fd/{number}")
-        facts = os.stat(f"/proc/{pid}/fd/{number}")
-        mount_id = _mount_id(pid, number)
-        if mount_id not in known and (_stat.S_ISREG(facts.st_mode) or _is_memory_device(facts)):
-            name = f"file[{mount_id:x}:{facts.st_ino:x}]"
-            outside.append(name)
-        names.append(name)
-    data = jsontext.dumps(names).encode()
-    fds.atomic_write(_DESCRIPTORS, data, 0o600, dirfd=images.fd, sync=False)
-    return list(dict.fromkeys(outside))
-
-
-def _mount_id(pid: int, number: int) -> int:
-    for line in procfs.read(pid, f"fdinfo/{number}").splitlines():
-        key, _, value = line.partition(":")
-        if key == "mnt_id":
-            return int(value)
-    return -1
-
-
-def _is_memory_device(facts: os.stat_result) -> bool:
-    """/dev/null and its like, which a container that was started detached often has from its caller."""
-    return _stat.S_ISCHR(facts.st_mode) and os.major(facts.st_rdev) == 1
+def write_descriptors(images: Directory, stdio: list[str]) -> None:
+    """What the first process was born with as 0, 1 and 2 (`procfs.stdio`), for the restore to put the new ones in their
+    places."""
+    fds.atomic_write(_DESCRIPTORS, jsontext.dumps(stdio).encode(), 0o600, dirfd=images.fd, sync=False)
 
 
 def read_descriptors(images: Directory) -> list[str]:

@@ -24,7 +24,7 @@ import stat as _stat
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, Unimplemented
 from masu.linux import mount as m
 from masu.linux import namespaces, paths
-from masu.plan.mounts import clean
+from masu.plan.mounts import clean, inside_root, source_inside
 from masu.runtime.criu import rpc
 
 TYPE_CHECKING = False
@@ -40,13 +40,13 @@ _NULL = "/dev/null"
 # ---- the dump ----
 
 
-def tell_dumped(options: rpc.Options, pid: int, config: Config) -> None:
+def tell_dumped(options: rpc.Options, pid: int, config: Config, rootfs: str) -> None:
     """Adds to a dump's options the mounts of process `pid` that come from the host."""
     points = {entry.mount_point: entry for entry in m.mountinfo(pid)}
     root = paths.open_root(f"/proc/{pid}/root")
     names: dict[str, str] = {}
     try:
-        for destination in _destinations(config, points):
+        for destination in _destinations(config, rootfs, points):
             point = _lookup(root, destination, "")
             if point in points:
                 names[point] = point
@@ -62,12 +62,12 @@ def tell_dumped(options: rpc.Options, pid: int, config: Config) -> None:
         options.add("ext_mnt", point, name)
 
 
-def _destinations(config: Config, points: dict[str, MountInfo]) -> list[str]:
-    found = [entry.destination for _, entry, _ in binds(config)]
+def _destinations(config: Config, rootfs: str, points: dict[str, MountInfo]) -> list[str]:
+    found = [inside_root(entry.destination, rootfs) for _, entry, _ in binds(config, rootfs)]
     for entry in config.mounts:
         # With a cgroup namespace, and on v2, these are file systems of the container's own, which CRIU mounts itself.
         if entry.type == "cgroup" and not _has_cgroup_namespace(config):
-            below = clean(entry.destination) + "/"
+            below = inside_root(entry.destination, rootfs) + "/"
             found += [point for point, seen in points.items() if point.startswith(below) and seen.fstype == "cgroup"]
     # In a user namespace devices are binds of the host's nodes; elsewhere these are no mount points.
     found += [device.path for device in config.linux.devices]
@@ -78,13 +78,16 @@ def _destinations(config: Config, points: dict[str, MountInfo]) -> list[str]:
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom")
 
 
-def binds(config: Config) -> list[tuple[int, Mount, m.MountOptions]]:
-    """The binds among `mounts`, with their indices."""
+def binds(config: Config, rootfs: str) -> list[tuple[int, Mount, m.MountOptions]]:
+    """The binds among `mounts` whose source is the host's, with their indices. One whose source is on a mount of the
+    container's own is that: CRIU raises it with the mount."""
     found = []
+    made: list[str] = []
     for index, entry in enumerate(config.mounts):
         options = m.parse_options(entry.options, f"mounts[{index}].options")
-        if options.bind or entry.type == "bind":
+        if options.bind and not source_inside(entry.source or "", rootfs, made):
             found.append((index, entry, options))
+        made.append(inside_root(entry.destination, rootfs))
     return found
 
 
@@ -174,7 +177,7 @@ class Staging:
         try:
             for name in ("root", "full"):
                 trees[name] = m.clone_tree(rootfs, recursive=True)
-            for index, entry, options in binds(config):
+            for index, entry, options in binds(config, rootfs):
                 trees[str(index)] = _clone_source(index, entry, options)
             # Our copy of the mount that the directory is on may be a peer of the host's: nothing put onto it may go
             # there. The rest stays as it is, and so are the clones, for binds that are to be shared with the host.
@@ -186,7 +189,7 @@ class Staging:
         finally:
             for tree in trees.values():
                 os.close(tree)
-        self._put_in_places(config)
+        self._put_in_places(config, rootfs)
         m.unmount(self.directory + "/full", detach=True)
         below = self.directory + "/"
         self.sources = [entry for entry in m.mountinfo("thread-self") if entry.mount_point.startswith(below)]
@@ -197,7 +200,7 @@ class Staging:
         if _is_mapped(config):
             for path in DEVICES:
                 self.names.setdefault(path, path)
-        self._name_cgroups(config, cgroup)
+        self._name_cgroups(config, rootfs, cgroup)
 
     def _place(self, tree: int, name: str) -> None:
         path = f"{self.directory}/{name}"
@@ -207,23 +210,26 @@ class Staging:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         m.attach(tree, path, follow=False)
 
-    def _put_in_places(self, config: Config) -> None:
+    def _put_in_places(self, config: Config, rootfs: str) -> None:
         full = self.directory + "/full"
         root = paths.open_root(full)
-        given = {index: entry for index, entry, _ in binds(config)}
+        given = {index: entry for index, entry, _ in binds(config, rootfs)}
+        raised = [inside_root(entry.destination, rootfs) for i, entry in enumerate(config.mounts) if i not in given]
         owners: dict[str, int] = {}
         try:
             for index, entry in enumerate(config.mounts):
                 where = f"mounts[{index}].destination"
+                destination = inside_root(entry.destination, rootfs)
                 bind = index in given
                 # What is on a file system that CRIU mounts needs nothing in the root: a tmpfs comes back with its
                 # content, a procfs has what it has. Of cgroups the directories are there when they are mounted.
-                if entry.type in ("cgroup", "cgroup2") or _is_on_file_system(clean(entry.destination), config):
+                on_raised = any(destination.startswith(path + "/") for path in raised)
+                if entry.type in ("cgroup", "cgroup2") or on_raised:
                     if bind:
-                        self._name(clean(entry.destination), index, owners, given, where)
+                        self._name(destination, index, owners, given, where)
                     continue
                 source = f"{self.directory}/{index}" if bind else ""
-                point = _mount_point(root, clean(entry.destination), where, directory=not bind or os.path.isdir(source))
+                point = _mount_point(root, destination, where, directory=not bind or os.path.isdir(source))
                 try:
                     if bind:
                         at = os.readlink(f"/proc/self/fd/{point}").removeprefix(full) or "/"
@@ -245,7 +251,7 @@ class Staging:
             )
         self.names[point] = f"{self.directory}/{other}"
 
-    def _name_cgroups(self, config: Config, cgroup: Cgroup) -> None:
+    def _name_cgroups(self, config: Config, rootfs: str, cgroup: Cgroup) -> None:
         if _has_cgroup_namespace(config):
             return
         for entry in config.mounts:
@@ -253,13 +259,7 @@ class Staging:
                 for controller, path in cgroup.paths().items():
                     if controller:
                         mount = _mount_point_of(path).rpartition("/")[2]
-                        self.names[f"{clean(entry.destination)}/{mount}"] = path
-
-
-def _is_on_file_system(path: str, config: Config) -> bool:
-    own = {index for index, _, _ in binds(config)}
-    others = [entry for index, entry in enumerate(config.mounts) if index not in own]
-    return any(path.startswith(clean(entry.destination) + "/") for entry in others)
+                        self.names[f"{inside_root(entry.destination, rootfs)}/{mount}"] = path
 
 
 def _mount_point(root: int, path: str, where: str, *, directory: bool) -> int:
