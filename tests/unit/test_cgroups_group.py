@@ -97,7 +97,8 @@ def test_where_cgroups_are_delegated(tmp_path: Path) -> None:
     (session.parent / "cgroup.procs").touch()
     assert predict(None, "id", layout=layout, rootless=True) == {"": f"{session.parent}/id"}
     assert predict("/asked/for", "id", layout=layout, rootless=True) == {"": f"{tmp_path}/asked/for"}
-    v1 = Layout("v1", {"pids": Mount(str(tmp_path)), "cpu": Mount("/masu-nowhere")}, None, {"pids": "/slice", "cpu": "/"})
+    mounts = {"pids": Mount(str(tmp_path)), "cpu": Mount("/masu-nowhere")}
+    v1 = Layout("v1", mounts, None, {"pids": "/slice", "cpu": "/"})
     assert predict(None, "id", layout=v1, rootless=True) == {"pids": f"{tmp_path}/slice/id"}
 
 

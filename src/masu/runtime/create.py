@@ -230,7 +230,11 @@ class _Birth(Answers):
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
-        container.facts.stdio = procfs.stdio(pid)
+        try:
+            container.facts.stdio = procfs.stdio(pid)
+        except KernelError:
+            # Another user's are out of sight without CAP_SYS_PTRACE, and so is a checkpoint, which would ask for them.
+            pass
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
