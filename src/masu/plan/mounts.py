@@ -62,6 +62,8 @@ _DEV_SYMLINKS = (
     ("pts/ptmx", "/dev/ptmx"),
 )
 _UNIFIED = "/sys/fs/cgroup"  # where cgroup2 is on a machine that has it alone
+# What is asked for there is the symlink to the container's own devpts: the host's node would give the host's terminals.
+_PTMX = "/dev/ptmx"
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
@@ -520,7 +522,8 @@ def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
         return
     given = {clean(device.path) for device in config.linux.devices}
     for index, device in enumerate(config.linux.devices):
-        _add_device(draft, device, f"linux.devices[{index}]", mapped=mapped)
+        if clean(device.path) != _PTMX:
+            _add_device(draft, device, f"linux.devices[{index}]", mapped=mapped)
     for path, major, minor in _DEFAULT_DEVICES:
         if path not in given:
             if mapped:

@@ -233,7 +233,8 @@ class _Birth(Answers):
         try:
             container.facts.stdio = procfs.stdio(pid)
         except KernelError:
-            pass  # a user's container under an id of its own is not that user's to look at, nor to checkpoint
+            # Another user's are out of sight without CAP_SYS_PTRACE, and so is a checkpoint, which would ask for them.
+            pass
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)

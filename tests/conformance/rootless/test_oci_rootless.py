@@ -335,6 +335,12 @@ def test_a_device_that_is_asked_for(masu_oci: Runtime, rootfs: Path) -> None:
 # --- what else a container has
 
 
+def test_ptmx_is_the_containers_own(runtime: Runtime, rootfs: Path) -> None:
+    device = {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}
+    said = runtime.run(rootfs, "readlink", "/dev/ptmx", change=lambda c: c["linux"].update(devices=[device])).stdout
+    assert said == "pts/ptmx\n"
+
+
 def test_hooks(runtime: RootlessRuntime, rootfs: Path) -> None:
     """They are the user's; one that is called while the container is made may look into its namespaces."""
     log = runtime.folder / "log"
