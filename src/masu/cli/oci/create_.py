@@ -52,20 +52,20 @@ CREATE_FLAGS = (
 
 
 def run(call: Call) -> int:
+    passed = passed_fds(call)
     log = log_of(call)
     bundle = bundles.read(call.options.text("bundle"), call.options.text("config"))
+    add_environment(bundle, passed.env)
     console = connect_console(call, bundle.config.process is not None and bundle.config.process.terminal)
-    created = create.create(root_of(call), call.args[0], bundle, options_of(call, console=console))
+    created = create.create(root_of(call), call.args[0], bundle, options_of(call, passed, console=console))
     created.launched.close()
     for warning in created.warnings:
         log.warning(warning)
     return 0
 
 
-def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.Options:
+def options_of(call: Call, passed: Passed, *, console: int | None, gate: bool = True) -> create.Options:
     options = call.options
-    preserve = options.number("preserve-fds")
-    check_preserved(preserve)
     return create.Options(
         cgroup_manager=cgroup_manager_of(call),
         console_fd=console,
@@ -75,7 +75,7 @@ def options_of(call: Call, *, console: int | None, gate: bool = True) -> create.
         no_pivot=options.on("no-pivot"),
         pid_file=options.text("pid-file"),
         pidfd_socket=options.text("pidfd-socket"),
-        preserve_fds=preserve,
+        preserve_fds=passed.count,
         rootless=rootless_of(call),
         seccomp_cache=seccomp_cache(root_of(call)),
     )
@@ -121,13 +121,49 @@ def seccomp_cache(root: str) -> str:
     return root.rstrip("/") + "-cache/seccomp"
 
 
-def check_preserved(count: int) -> None:
-    """Raises InvalidArgument when one of the fds to pass on is not open."""
-    for fd in range(3, 3 + count):
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise InvalidArgument("--preserve-fds", count, detail=f"file descriptor {fd} is not open") from None
+class Passed:
+    """The fds from 3 on that the program gets: how many, and what its environment says of them."""
+
+    __slots__ = ("count", "env")
+
+    def __init__(self, count: int, env: tuple[str, ...] = ()) -> None:
+        self.count = count
+        self.env = env
+
+
+def passed_fds(call: Call, *, first_process: bool = True) -> Passed:
+    """Those of $LISTEN_FDS, then those of --preserve-fds.
+
+    To be asked before a verb opens anything: a number that is free now would be a descriptor of our own later, and go
+    into the container in place of what the caller has forgotten to open. Raises InvalidArgument when one of
+    --preserve-fds is not open.
+    """
+    preserve = call.options.number("preserve-fds")
+    listening = Passed(0)
+    if "LISTEN_FDS" in os.environ:
+        from masu.cli.oci import activation  # by whom a service manager has started with sockets
+
+        listening = activation.listening(log_of(call), first_process=first_process, complete=preserve > 0)
+    first = 3 + listening.count
+    for fd in range(first, first + preserve):
+        if not is_open(fd):
+            raise InvalidArgument("--preserve-fds", preserve, detail=f"file descriptor {fd} is not open")
+    return Passed(listening.count + preserve, listening.env)
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def add_environment(bundle: bundles.Bundle, env: tuple[str, ...]) -> None:
+    """To the first process alone: what `exec` takes from is the config.json as it was given."""
+    config = bundle.config
+    if env and config.process is not None:
+        bundle.config = config.replace(process=config.process.replace(env=(*config.process.env, *env)))
 
 
 def new_console() -> Console:

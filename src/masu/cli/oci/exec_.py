@@ -9,9 +9,9 @@ from masu.cli.oci import log_of, place, root_of
 from masu.cli.oci.create_ import (
     CONSOLE_SOCKET,
     PRESERVE_FDS,
-    check_preserved,
     connect_console,
     new_console,
+    passed_fds,
     plan_teller,
     seccomp_cache,
 )
@@ -44,16 +44,17 @@ def run(call: Call) -> int:
 
 
 def _run(call: Call) -> int:
+    passed = passed_fds(call, first_process=False)
     options, log = call.options, log_of(call)
     container = Container.open(root_of(call), call.args[0])
     wanted = process_of(call, container)
+    if passed.env:
+        wanted = wanted.replace(env=(*wanted.env, *passed.env))
     detached = options.on("detach")
     console = connect_console(call, wanted.terminal, detached=detached)
     ours = new_console() if wanted.terminal and not detached else None
     if ours is not None:
         console = ours.theirs
-    preserve = options.number("preserve-fds")
-    check_preserved(preserve)
     signals = None if detached else Signals()
     if not detached and not options.on("no-subreaper"):
         process.become_subreaper()
@@ -69,7 +70,7 @@ def _run(call: Call) -> int:
             ignore_paused=options.on("ignore-paused"),
             pid_file=options.text("pid-file"),
             pidfd_socket=options.text("pidfd-socket"),
-            preserve_fds=preserve,
+            preserve_fds=passed.count,
             seccomp_cache=seccomp_cache(root_of(call)),
         ),
         warnings,

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 
 from masu.cli.oci import log_of, root_of
-from masu.cli.oci.create_ import CREATE_FLAGS, connect_console, new_console, options_of
+from masu.cli.oci.create_ import (
+    CREATE_FLAGS,
+    add_environment,
+    connect_console,
+    new_console,
+    options_of,
+    passed_fds,
+)
 from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
 from masu.cli.signals import Signals
@@ -17,8 +24,10 @@ from masu.runtime.start import run_poststart
 
 
 def run(call: Call) -> int:
+    passed = passed_fds(call)
     log = log_of(call)
     bundle = bundles.read(call.options.text("bundle"), call.options.text("config"))
+    add_environment(bundle, passed.env)
     config = bundle.config
     detached = call.options.on("detach")
     terminal = config.process is not None and config.process.terminal
@@ -29,7 +38,7 @@ def run(call: Call) -> int:
     signals = None if detached else Signals()
     if not detached and not call.options.on("no-subreaper"):
         process.become_subreaper()
-    options = options_of(call, console=console, gate=False)
+    options = options_of(call, passed, console=console, gate=False)
     if ours is not None:
         options.on_ready = lambda _: ours.prepare()
     created = create.create(root_of(call), call.args[0], bundle, options)
