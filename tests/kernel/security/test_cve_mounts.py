@@ -44,9 +44,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 @pytest.mark.parametrize("name", ["proc", "sys"])
 @pytest.mark.parametrize("leads", ["in the image", "outside", "to nothing"])
-def test_cve_2019_19921(
-    masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, name: str, leads: str
-) -> None:
+def test_cve_2019_19921(masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, name: str, leads: str) -> None:
     """/proc or /sys as a symlink: what we mask afterwards would be somewhere else."""
     place = own_probe_rootfs / name
     place.rmdir()
@@ -125,9 +123,7 @@ def test_cve_2019_19921_below_proc(
 
 
 @pytest.mark.parametrize("destination", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/../proc/sysrq-trigger"])
-def test_cve_2019_19921_named(
-    masu_oci: Runtime, own_probe_rootfs: Path, false_proc: Path, destination: str
-) -> None:
+def test_cve_2019_19921_named(masu_oci: Runtime, own_probe_rootfs: Path, false_proc: Path, destination: str) -> None:
     def named(config: Config) -> None:
         config["mounts"].append(bind(false_proc, destination))
 
@@ -208,9 +204,7 @@ def test_cve_2024_45310(
 
 
 @pytest.mark.parametrize("what", ["tmpfs", "directory"])
-def test_cve_2021_30465(
-    masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, tmp_path: Path, what: str
-) -> None:
+def test_cve_2021_30465(masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, tmp_path: Path, what: str) -> None:
     """A destination in a volume, where another container exchanges a directory and a symlink to the host's files."""
     volume, source = tmp_path / "volume", tmp_path / "source"
     (volume / "a").mkdir(parents=True)
@@ -260,9 +254,7 @@ def test_cve_2026_119101_mount_sources(masu_oci: Runtime, own_probe_rootfs: Path
 
 @pytest.mark.parametrize("way", ["absolute", "climbing"])
 @pytest.mark.parametrize("own_dev", [False, True])
-def test_cve_2026_41579(
-    masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, way: str, own_dev: bool
-) -> None:
+def test_cve_2026_41579(masu_oci: Runtime, own_probe_rootfs: Path, outside: Outside, way: str, own_dev: bool) -> None:
     """/dev of the image is a symlink to a directory of the host: the devices would be made there."""
     (own_probe_rootfs / "dev").rmdir()
     (own_probe_rootfs / "dev").symlink_to(str(outside.path) if way == "absolute" else UP + str(outside.path)[1:])
