@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re  # dear; loaded by who asks for it
 
 from masu.cli.oci import log_of, place, root_of
 from masu.errors import InvalidArgument, MasuError
@@ -12,6 +11,7 @@ from masu.runtime.container import check_id
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from re import Pattern
 
     from masu.cli.options import Call
 
@@ -36,7 +36,9 @@ def each(call: Call, act: Callable[[str], int]) -> int:
     return status
 
 
-def _compile(text: str) -> re.Pattern[str]:
+def _compile(text: str) -> Pattern[str]:
+    import re  # as dear as half an interpreter, for this one flag
+
     pattern = text
     for name, members in _CLASSES.items():
         pattern = pattern.replace(f"[:{name}:]", members)
