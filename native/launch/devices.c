@@ -14,9 +14,10 @@ int do_mkdir(struct launch *launch, const struct operation *op, struct masu_erro
     if (walk_to_parent(launch, path, &place, err) < 0)
         return -1;
     if (!place.missing) {
-        /* It was there: as the image has it, so it stays. A symlink to a directory counts. */
+        /* It was there: as the image has it, so it stays. A symlink to a directory counts, and where one of procfs
+         * leads is not for us to follow (ELOOP): whoever goes there is checked. */
         owned_fd there = open_in_root(launch->root, path, O_PATH | O_DIRECTORY);
-        return there < 0 ? fail(err, there, "%s exists and is no directory", path) : 0;
+        return there < 0 && there != -ELOOP ? fail(err, there, "%s exists and is no directory", path) : 0;
     }
     int result = (int)sys(__NR_mkdirat, place.parent, place.name, mode);
     if (result < 0)

@@ -72,7 +72,7 @@ class MasuError(Exception):
             text += f" ({self.hint})"
         for error in self.cleanup:
             text += f"; while cleaning up: {error}"
-        return text
+        return text if text.isprintable() else _printable(text)
 
     def to_json(self) -> dict[str, object]:
         """The same facts as data, empty ones left out."""
@@ -209,5 +209,10 @@ def _edit_distance(a: str, b: str) -> int:
 
 
 def _quoted(text: str) -> str:
-    # A name from outside may hold control characters; they must not reach a terminal or forge a log line.
     return text if text.isprintable() else repr(text)
+
+
+def _printable(text: str) -> str:
+    # Names, and what hooks and other programs say, may hold control characters; they must not reach a terminal or forge
+    # a log line.
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])

@@ -14,7 +14,7 @@ from pathlib import Path
 from peers.sources import source
 from peers.tap import Case, cases, report
 
-FILE_SECONDS = 300
+FILE_SECONDS = 120
 # The suite gives every runtime crun's options, which runc does not know.
 WRAPPER = """#!/bin/sh
 for word do
@@ -66,7 +66,7 @@ def _run_file(file: Path, environment: dict[str, str]) -> str:
     with tempfile.TemporaryFile("w+", errors="replace") as tap:
         try:
             subprocess.run(
-                [sys.executable, str(file)], cwd=file.parents[1], env=environment, stdin=subprocess.DEVNULL,
+                [sys.executable, "-u", str(file)], cwd=file.parents[1], env=environment, stdin=subprocess.DEVNULL,
                 stdout=tap, stderr=tap, timeout=FILE_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ class Case:
 def cases(tap: str, prefix: str = "") -> list[Case]:
     found = []
     for line in tap.splitlines():
-        match = re.match(r"(not )?ok (?:\d+)? ?(?:- )?(.*?)(?: # (?:skip|SKIP) ?(.*))?$", line.strip())
+        match = re.match(r"(not )?ok (?:\d+)? ?(?:- )?(.*?)(?: # ?(?:skip|SKIP) ?(.*))?$", line.strip())
         if match:
             bad, title, skipped = match.groups()
             title = re.sub(r" # [\d.]+s$", "", title)  # how long it took

@@ -86,6 +86,22 @@ def test_predict() -> None:
         predict("a", "id", layout=Layout("v2", {}, Mount("/cg"), {"": "/../x"}))
 
 
+def test_where_cgroups_are_delegated(tmp_path: Path) -> None:
+    """Without root and without a path that was asked for: beside our own cgroup, else below it, else nowhere."""
+    session = tmp_path / "slice/session"
+    session.mkdir(parents=True)
+    layout = Layout("v2", {}, Mount(str(tmp_path)), {"": "/slice/session"})
+    assert predict(None, "id", layout=layout, rootless=True) == {}
+    (session / "cgroup.procs").touch()
+    assert predict(None, "id", layout=layout, rootless=True) == {"": f"{session}/id"}
+    (session.parent / "cgroup.procs").touch()
+    assert predict(None, "id", layout=layout, rootless=True) == {"": f"{session.parent}/id"}
+    assert predict("/asked/for", "id", layout=layout, rootless=True) == {"": f"{tmp_path}/asked/for"}
+    mounts = {"pids": Mount(str(tmp_path)), "cpu": Mount("/masu-nowhere")}
+    v1 = Layout("v1", mounts, None, {"pids": "/slice", "cpu": "/"})
+    assert predict(None, "id", layout=v1, rootless=True) == {"pids": f"{tmp_path}/slice/id"}
+
+
 def test_the_devices_controller_is_not_optional() -> None:
     layout = Layout("v1", {"memory": Mount("/cg/memory")}, None, {"memory": "/"})
     with pytest.raises(FailedPrecondition, match="the container would have every device"):

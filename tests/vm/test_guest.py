@@ -17,6 +17,7 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     "cgroups": ("bare", 25, ["tests/kernel/test_cgroups_v2_controllers.py", "tests/kernel/test_cgroups_v2.py"]),
     # Without ps(1), which is at a loss with User-mode Linux's /proc/stat.
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
+    "processes": ("bare", 1, ["-k", "full", "tests/conformance/test_oci_process.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),

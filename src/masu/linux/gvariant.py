@@ -173,7 +173,9 @@ class _Parser:
             self.position += digits
             if len(code) < digits or not all(each in "0123456789abcdefABCDEF" for each in code):
                 raise ValueError(f"\\{c} is followed by {digits} hexadecimal digits")
-            return chr(int(code, 16))  # above U+10FFFF: a ValueError, too
+            if int(code, 16) > 0x10FFFF:
+                raise ValueError(f"\\{c}{code} is no character")  # from 1 << 31 on chr() has another error
+            return chr(int(code, 16))
         octal = self.text[self.position - 1 : self.position + 2]
         if len(octal) == 3 and all(each in "01234567" for each in octal):
             self.position += 2

@@ -76,9 +76,10 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
         if config.mounts:
             around.warnings.append("mounts: not made, for the mount namespace is not the container's own")
         _add_hooks_before_pivot(draft, config, wishes, around)
+        # The terminal is the host's: there is no other devpts.
+        process.add_console(draft, config.process, wishes, around)
         joined = any(kind == "mount" for kind, _, _ in spaces.joined)
         draft.inside.append(Op("enter_root", "root.path", path=rootfs.path, optional=int(joined)))
-        process.add_console(draft, config.process, wishes, around)
     _add_names_and_sysctls(draft, config)
     if spaces.new_mount:
         mounts.add_hidden(draft, config)

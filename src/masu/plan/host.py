@@ -16,7 +16,8 @@ class Host:
     """Facts about the machine and the calling process.
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
-    hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"). `rlimits` are the calling
+    hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"), `own_cgroups` the calling
+    process's own directory below each of these mount points. `rlimits` are the calling
     process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
     namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
     is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
@@ -31,6 +32,7 @@ class Host:
         "cgroup_mounts",
         "in_initial_userns",
         "last_cap",
+        "own_cgroups",
         "rlimits",
         "rootless",
         "selinux",
@@ -48,6 +50,7 @@ class Host:
         fully_mapped: bool = True,
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
+        own_cgroups: dict[str, str] | None = None,
         rlimits: dict[int, tuple[int, int]] | None = None,
         apparmor: bool = True,
         selinux: bool = True,
@@ -60,6 +63,7 @@ class Host:
         self.rootless = uid != 0 or not fully_mapped
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
+        self.own_cgroups = own_cgroups or {}
         self.rlimits = rlimits or {}
         self.apparmor = apparmor
         self.selinux = selinux

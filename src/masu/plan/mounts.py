@@ -61,7 +61,8 @@ _DEV_SYMLINKS = (
     ("/proc/self/fd/2", "/dev/stderr"),
     ("pts/ptmx", "/dev/ptmx"),
 )
-_UNIFIED = "/sys/fs/cgroup"  # where cgroup2 is on a machine that has it alone
+# What is asked for there is the symlink to the container's own devpts: the host's node would give the host's terminals.
+_PTMX = "/dev/ptmx"
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
@@ -189,7 +190,9 @@ def add_mounts(
                 draft, entry, options, target, userns, where, inside=inside, shared_root=shared_root, mapped=mapped
             )
         elif kind == "cgroup":
-            _add_cgroup(draft, config, host, wishes, options, target, where, label=label)
+            from masu.plan.cgroup_mounts import add_cgroup  # by whose container has one; `masu ps` is not among them
+
+            add_cgroup(draft, config, host, wishes, options, target, where, label=label)
         elif kind == "cgroup2" and host.cgroup_mode in ("v1", "hybrid", "none") and target == "/sys/fs/cgroup":
             raise Unimplemented(
                 "mount",
@@ -429,98 +432,6 @@ def _add_file_system(
         )
 
 
-def _add_cgroup(
-    draft: Draft,
-    config: Config,
-    host: Host,
-    wishes: Wishes,
-    options: MountOptions,
-    target: str,
-    where: str,
-    *,
-    label: str,
-) -> None:
-    """`type: cgroup`: on v2 the one hierarchy; on v1 a tmpfs with a directory for each, as runc lays it out."""
-    private = any(ns.type == "cgroup" for ns in config.linux.namespaces)
-    if host.cgroup_mode == "v2":
-        if private:
-            draft.inside.append(
-                Op(
-                    "mount",
-                    where,
-                    fstype="cgroup2",
-                    source="cgroup",
-                    options=(),
-                    attr=options.attr_set,
-                    target=target,
-                    flags=TARGET_MUST_BE_DIRECTORY,
-                )
-            )
-        else:
-            # All of it, as under runc and crun: /proc/self/cgroup names the container's own by its path from the top.
-            # Read-only where nothing of it is the container's: its user may have some delegated (CVE-2023-25809).
-            attr = options.attr_set | (0 if wishes.cgroup_paths else m.MOUNT_ATTR_RDONLY)
-            _bind_cgroup(draft, _UNIFIED, target, attr, where)
-        return
-    # mount_setattr at the end makes the tmpfs read-only; directories are made in it first.
-    attr = options.attr_set & ~m.MOUNT_ATTR_RDONLY
-    draft.inside.append(
-        Op(
-            "mount",
-            where,
-            fstype="tmpfs",
-            source="tmpfs",
-            options=labels.with_label(("mode=755",), "tmpfs", label),
-            attr=attr,
-            target=target,
-            flags=0,
-        )
-    )
-    for mount_point, controllers in host.cgroup_mounts:
-        name = mount_point.rsplit("/", 1)[1]
-        child = f"{target}/{name}"
-        if private:
-            draft.inside.append(
-                Op(
-                    "mount",
-                    where,
-                    fstype="cgroup",
-                    source="cgroup",
-                    options=tuple(controllers.split(",")),
-                    attr=options.attr_set,
-                    target=child,
-                    flags=0,
-                )
-            )
-        elif path := _controller_path(wishes.cgroup_paths, controllers):
-            _bind_cgroup(draft, path, child, options.attr_set, where)
-        for controller in controllers.split(","):
-            if controller != name and "=" not in controller:
-                draft.inside.append(Op("symlink", where, target=name, path=f"{target}/{controller}"))
-    if options.attr_set & m.MOUNT_ATTR_RDONLY:
-        draft.inside.append(
-            Op("remount", where, target=target, set=m.MOUNT_ATTR_RDONLY, clear=0, recursive=0, options=())
-        )
-
-
-def _controller_path(paths: dict[str, str], controllers: str) -> str:
-    for controller in controllers.split(","):
-        if controller in paths:
-            return paths[controller]
-    return ""
-
-
-def _bind_cgroup(draft: Draft, path: str, target: str, attr: int, where: str) -> None:
-    slot = draft.slot()
-    flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC
-    draft.trees.append(Op("open_tree", where, slot=slot, path=path, flags=flags))
-    if attr:
-        draft.trees.append(
-            Op("mount_attr", where, slot=slot, set=attr, clear=0, propagation=0, recursive=0, userns=NONE)
-        )
-    draft.inside.append(Op("attach", where, slot=slot, target=target, flags=0))
-
-
 def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
     """Devices of the spec and the default ones; binds of the host's nodes where mknod(2) cannot be (user
     namespaces). Nothing is touched when the whole of /dev is a bind from the host."""
@@ -528,7 +439,8 @@ def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
         return
     given = {clean(device.path) for device in config.linux.devices}
     for index, device in enumerate(config.linux.devices):
-        _add_device(draft, device, f"linux.devices[{index}]", mapped=mapped)
+        if clean(device.path) != _PTMX:
+            _add_device(draft, device, f"linux.devices[{index}]", mapped=mapped)
     for path, major, minor in _DEFAULT_DEVICES:
         if path not in given:
             if mapped:

@@ -132,6 +132,11 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     inside += labels.of_process(process, host, where)
     inside += _rlimits(process, where)
     inside.append(Op("close_fds", keep=wishes.preserve_fds))
+    user = process.user
+    inside.append(Op("umask", where + ".user.umask", mask=0o022 if user.umask is None else user.umask))
+    inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
+    # Before a filter, which may refuse what it takes to see where one is.
+    inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     # Without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is there (seccomp(2)). What follows it must
     # do with old system calls: filters written before close_range(2) or openat2(2) answer those with ENOSYS.
     if wishes.seccomp is not None and not process.no_new_privileges:
@@ -145,9 +150,6 @@ def _add_user(draft: Draft, process: Process, host: Host, wishes: Wishes, around
     where, inside, user = around.where, draft.inside, process.user
     bounding, effective, permitted, inheritable, ambient = _capability_sets(process, host, around)
     inside.append(Op("bounding", where + ".capabilities.bounding", capabilities=bounding))
-    inside.append(Op("umask", where + ".user.umask", mask=0o022 if user.umask is None else user.umask))
-    inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
-    inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
     groups = pack(f"<{len(user.additional_gids)}I", *user.additional_gids)
     keep = KEEP_GROUPS if wishes.keep_groups else KEEP_GROUPS_IF_DENIED if around.keep_groups and not groups else 0
     inside.append(Op("setuser", where + ".user", uid=user.uid, gid=user.gid, groups=groups, keep_groups=keep))

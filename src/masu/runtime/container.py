@@ -33,6 +33,8 @@ from masu.spec import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from masu.spec.runtime import Config
 
 STATE_VERSION = 1
@@ -108,15 +110,52 @@ class Facts:
         if not isinstance(data, dict) or data.get("version") != STATE_VERSION:
             version = data.get("version", "missing") if isinstance(data, dict) else "missing"
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
-        try:
-            pid, start = data["creator"]
-            # Not there before the systemd driver was, and before checkpoints were.
-            unit, manager = data.get("unit", ("", ""))
-            stdio = data.get("stdio", [])
-            rest = {name: data[name] for name in cls.__slots__ if name not in ("stdio", "unit")}
-            return cls(**{**rest, "creator": (pid, start), "stdio": stdio, "unit": (unit, manager)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataLoss("state", path, detail="a field is missing or of a wrong type", hint=_SALVAGE) from error
+        # Not there before the systemd driver was, and before checkpoints were.
+        facts = {"unit": ["", ""], "stdio": [], **data}
+        for name, is_right in _SHAPES.items():
+            if name not in facts or not is_right(facts[name]):
+                raise DataLoss("state", path, detail=f"{name} is missing or of a wrong type", hint=_SALVAGE)
+        facts["creator"], facts["unit"] = tuple(facts["creator"]), tuple(facts["unit"])
+        return cls(**{name: facts[name] for name in cls.__slots__})
+
+
+def _number(limit: int) -> Callable[[object], bool]:
+    return lambda value: value.__class__ is int and 0 <= value < limit
+
+
+def _is_text(value: object) -> bool:
+    return value.__class__ is str and "\0" not in value
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(item) for item in value.values())
+
+
+def _list_of(is_right: Callable[[object], bool], count: int = 0) -> Callable[[object], bool]:
+    """A list, of `count` items if that is not 0."""
+    return lambda value: (
+        isinstance(value, list) and len(value) == (count or len(value)) and all(is_right(item) for item in value)
+    )
+
+
+_is_pid, _is_time = _number(1 << 31), _number(1 << 64)
+# What each fact has to be: verbs hand them on to the kernel as they are.
+_SHAPES: dict[str, Callable[[object], bool]] = {
+    "annotations": _is_map,
+    "bundle": _is_text,
+    "cgroup_paths": _is_map,
+    "created": _is_text,
+    "creator": lambda value: isinstance(value, list) and len(value) == 2 and _is_pid(value[0]) and _is_time(value[1]),
+    "id": _is_text,
+    "oci_version": _is_text,
+    "owner_uid": _number(1 << 32),
+    "pid": _is_pid,
+    "rootfs": _is_text,
+    "start_time": _is_time,
+    "stdio": _list_of(_is_text),
+    "unit": _list_of(_is_text, 2),
+    "wait_index": _number(1 << 32),
+}
 
 
 class Container:
@@ -163,7 +202,10 @@ class Container:
             data = jsontext.loads(text, name=path)
         except InvalidArgument as error:
             raise DataLoss("state", path, detail=error.detail, hint=_SALVAGE) from error
-        return cls(directory, Facts.from_json(data, path))
+        facts = Facts.from_json(data, path)
+        if facts.id != id:
+            raise DataLoss("state", path, detail=f"it is that of container {facts.id!r}", hint=_SALVAGE)
+        return cls(directory, facts)
 
     @classmethod
     def salvage(cls, root: str, id: str) -> Container:
@@ -229,10 +271,18 @@ class Container:
 
         return spec.parse_config(self.config_json(), [])
 
-    def config_json(self) -> object:
-        """As `config`, before it is understood."""
+    def config_json(self) -> dict[str, object]:
+        """As `config`, before it is understood. Raises DataLoss, for it was right when it was written."""
         path = self.directory + "/config.json"
-        return jsontext.loads(fds.read_bounded(path, 16 << 20), name=path)
+        try:
+            data = jsontext.loads(fds.read_bounded(path, 16 << 20), name=path)
+        except FileNotFoundError:
+            raise DataLoss("container", path, detail="no such file") from None
+        except InvalidArgument as error:
+            raise DataLoss("container", path, detail=error.detail) from error
+        if not isinstance(data, dict):
+            raise DataLoss("container", path, detail="an object is wanted")
+        return data
 
     def save_config(self, config: object) -> None:
         fds.atomic_write(self.directory + "/config.json", jsontext.dumps(config).encode(), 0o600, sync=False)

@@ -236,7 +236,11 @@ class _Birth(Answers):
         limit_processes(container, self.config, self.warnings, self.scope)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
-        container.facts.stdio = procfs.stdio(pid)
+        try:
+            container.facts.stdio = procfs.stdio(pid)
+        except KernelError:
+            # Another user's are out of sight without CAP_SYS_PTRACE, and so is a checkpoint, which would ask for them.
+            pass
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
@@ -300,7 +304,12 @@ def make_cgroup(
     undo.add(cgroup.kill)
     container.facts.cgroup_paths = cgroup.paths()
     container.save()
-    if resources is not None:
+    if not cgroup.paths() and not any(space.type == "pid" and not space.path for space in config.linux.namespaces):
+        warnings.append(
+            "linux.namespaces: without a cgroup and without a pid namespace of its own. Such configuration is strongly "
+            "discouraged: the container's processes cannot all be found and killed"
+        )
+    if resources is not None and cgroup.paths():
         # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EAGAIN
 
 from masu.errors import FailedPrecondition, KernelError, MasuError
 from masu.linux import namespaces
@@ -101,23 +102,28 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             monitor=options.monitor,
             keep_groups=extras.keep_groups,
         )
-        ops = plan_build.build_exec(
-            process,
-            machine.gather(tuple(item.type for item in process.rlimits) if mapped else ()),
-            wishes,
-            pidfd=target,
-            join=join,
-            mapped=mapped,
-            config=config,
-            warnings=warnings,
-        )
+        host = machine.gather(tuple(item.type for item in process.rlimits) if mapped else ())
         keep = (target, *options.monitor_fds, *range(3, 3 + options.preserve_fds))
         if options.console_fd is not None:
             keep = (*keep, options.console_fd)
-        if options.on_plan is not None:
-            options.on_plan(ops)
-        birth = _Birth(container, cgroup, config, options, warnings, late)
-        launched = launch(ops, birth, keep=keep, stdio=options.stdio)
+
+        def born(late: str, warnings: list[str]) -> Launched:
+            ops = plan_build.build_exec(
+                process, host, wishes, pidfd=target, join=join, mapped=mapped, config=config, warnings=warnings
+            )
+            if options.on_plan is not None:
+                options.on_plan(ops)
+            birth = _Birth(container, cgroup, config, options, warnings, late)
+            return launch(ops, birth, keep=keep, stdio=options.stdio)
+
+        try:
+            launched = born(late, warnings)
+        except KernelError as error:
+            if error.errno != EAGAIN or not wishes.cgroup_dir or options.monitor is not None:
+                raise
+            # As `_late`, for v2: clone3 into a full cgroup is refused, so it is born outside and moved there.
+            late, wishes.cgroup_dir = wishes.cgroup_dir, ""
+            launched = born(late, [])
         try:
             launched.wait_running()
         except BaseException:

@@ -22,6 +22,7 @@ def gather(limits: tuple[str, ...] = ()) -> Host:
         fully_mapped=first or namespaces.has_every_id(),
         cgroup_mode=layout.mode,
         cgroup_mounts=_v1_mounts(layout),
+        own_cgroups={mount.path: layout.own_directory(controller) for controller, mount in layout.mounts.items()},
         apparmor=os.path.exists("/sys/kernel/security/apparmor") and _apparmor_is_on(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         rlimits={rlimits.NUMBERS[name]: rlimits.current(name) for name in limits},

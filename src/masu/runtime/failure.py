@@ -124,7 +124,7 @@ def explain(ops: list[Op], index: int, errno: int, detail: str) -> MasuError:
     """The error that the failure of operation `index` means to the user."""
     if errno == e.EBADMSG and detail.startswith("malformed plan"):
         return KernelError("masu-launch", errno=errno, detail=detail, hint="this masu and its masu-launch do not match")
-    if index >= len(ops):
+    if not 0 <= index < len(ops):
         return KernelError("masu-launch", errno=errno, detail=detail or f"operation {index}, which was not in the plan")
     op = ops[index]
     if op.name in ("find_program", "exec"):
@@ -163,7 +163,7 @@ def _named_signal(detail: str) -> str:
     """masu-launch knows signals by number: "the hook was killed by signal 31: what it said"."""
     before, found, rest = detail.partition("killed by signal ")
     digits = rest.partition(":")[0]
-    if not found or not digits.isdecimal():
+    if not found or not digits.isdecimal() or len(digits) > 2 or not 1 <= int(digits) <= signals.RTMAX:
         return detail
     return f"{before}{found}{digits} ({signal_words(int(digits))}){rest[len(digits) :]}"
 

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 INHERIT = (spawn.INHERIT, spawn.INHERIT, spawn.INHERIT)
 
+_BEFORE_THE_PID = ((MSG_SYNC, SYNC_CGROUP), (MSG_SYNC, SYNC_MAP))
+
 _HEADER = 16
 _MAX_MESSAGE = 16384
 _MAX_FDS = 8
@@ -167,29 +169,32 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
     waiting: tuple[int, str, int] | None = None
     while True:
         kind, index, errno, value, detail, fds = receive(launched.socket)
-        if kind in (MSG_SYNC, MSG_READY):
-            waiting = kind, detail, value
-        elif kind == MSG_PID:
-            launched.pid, launched.pidfd = value, fds.pop()
-        elif kind == MSG_ERROR:
-            from masu.runtime.failure import explain
+        try:
+            _check(launched, kind, value, fds)
+            if kind in (MSG_SYNC, MSG_READY):
+                waiting = kind, detail, value
+            elif kind == MSG_PID:
+                launched.pid, launched.pidfd = value, fds.pop()
+            elif kind == MSG_ERROR:
+                from masu.runtime.failure import explain
 
-            raise explain(ops, index, errno, detail)
-        elif kind == MSG_MONITOR:
-            launched.monitor = value
-        elif kind == MSG_LISTENER:
-            answers.listener(fds.pop())
-        elif kind == MSG_WARNING:
-            answers.warning(ops[index], detail)
-        elif kind == 0:
-            from masu.runtime.failure import unexpected_end
+                raise explain(ops, index, errno, detail)
+            elif kind == MSG_MONITOR:
+                launched.monitor = value
+            elif kind == MSG_LISTENER:
+                answers.listener(fds.pop())
+            elif kind == MSG_WARNING:
+                answers.warning(ops[min(index, len(ops) - 1)], detail)
+            elif kind == 0:
+                from masu.runtime.failure import unexpected_end
 
-            raise unexpected_end(launched.pid, ops)
-        else:
-            raise DataLoss("launch protocol", f"message {kind}", detail="unknown type")
-        for fd in fds:
-            os.close(fd)
-        if waiting is None or not (launched.pid or waiting[1] in (SYNC_CGROUP, SYNC_MAP)):
+                raise unexpected_end(launched.pid, ops)
+            else:
+                raise DataLoss("launch protocol", f"message {kind}", detail="unknown type")
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if waiting is None or not (launched.pid or waiting[:2] in _BEFORE_THE_PID):
             continue
         kind, detail, value = waiting
         waiting = None
@@ -197,6 +202,19 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
             send_go(launched.socket, answers.ready(launched.pid, launched.pidfd))
             return
         send_go(launched.socket, answers.sync(detail, launched.pid or value))
+
+
+def _check(launched: Launched, kind: int, value: int, fds: list[int]) -> None:
+    """That a message has what belongs to it: a pid is one, told once; a descriptor where one is told of, no others."""
+    wrong = ""
+    if kind in (MSG_PID, MSG_SYNC, MSG_READY, MSG_MONITOR) and value <= 0:
+        wrong = f"{value} is no pid"
+    elif kind == MSG_PID and launched.pid:
+        wrong = "a second pid"
+    elif len(fds) != (kind in (MSG_PID, MSG_LISTENER)):
+        wrong = f"{len(fds)} descriptors"
+    if wrong:
+        raise DataLoss("launch protocol", f"message {kind}", detail=wrong)
 
 
 def _end(launched: Launched) -> int:
@@ -221,7 +239,13 @@ def _end(launched: Launched) -> int:
 
 def receive(sock: socket) -> tuple[int, int, int, int, str, list[int]]:
     """One message: (type, index, errno, value, detail, fds); type 0 is the end of file."""
-    data, ancillary, _, _ = sock.recvmsg(_MAX_MESSAGE, 12 + 4 * _MAX_FDS + 16, MSG_CMSG_CLOEXEC)
+    while True:
+        try:
+            data, ancillary, _, _ = sock.recvmsg(_MAX_MESSAGE, 12 + 4 * _MAX_FDS + 16, MSG_CMSG_CLOEXEC)
+            break
+        except ConnectionResetError:
+            # It went away with an answer of ours unread, which is told once, before what it still said (unix(7)).
+            continue
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
@@ -229,6 +253,8 @@ def receive(sock: socket) -> tuple[int, int, int, int, str, list[int]]:
     if not data:
         return 0, 0, 0, 0, "", fds
     if len(data) < _HEADER:
+        for fd in fds:
+            os.close(fd)
         raise DataLoss("launch protocol", detail=f"a message of {len(data)} bytes")
     kind, index, errno, value = unpack_from("<IIii", data)
     return kind, index, errno, value, data[_HEADER:].decode("utf-8", "replace"), fds

@@ -77,7 +77,6 @@ def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> l
 
 def _with_mounts(container: Container, mounts: list[object], warnings: list[str]) -> Config:
     config = container.config_json()
-    assert isinstance(config, dict)
     return spec.parse_config({**config, "mounts": mounts}, warnings)
 
 

@@ -18,7 +18,7 @@ from masu.runtime.failure import explain
 from masu.runtime.kill import kill
 
 _SIGKILL = 9
-_MAX_ERROR_BYTES = 16384
+_MAX_ERROR_BYTES = 16 + 2048  # DETAIL_LIMIT (launch.h)
 
 
 def start(container: Container, *, service_manager: str = "") -> list[str]:

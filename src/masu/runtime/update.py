@@ -10,7 +10,7 @@ from __future__ import annotations
 from masu.errors import InvalidArgument
 from masu.linux import fds
 from masu.spec import jsontext
-from masu.spec.fields import read
+from masu.spec.fields import plain_map, read
 from masu.spec.resources import LinuxResources
 
 TYPE_CHECKING = False
@@ -38,8 +38,7 @@ def update(container: Container, changes: Object, *, where: str = "resources") -
     with container.lock():
         container.require("update")
         config = container.config_json()
-        assert isinstance(config, dict)
-        linux = config.get("linux") or {}
+        linux = plain_map(config.get("linux") or {}, "linux")
         present = read(LinuxResources, linux.get("resources") or {}, "linux.resources", []).to_json()
         written, merged = _merged(present, changes)
         resources = read(LinuxResources, written, where, [])

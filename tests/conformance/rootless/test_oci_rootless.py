@@ -156,6 +156,9 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("process.rlimits[0]", "EPERM", "CAP_SYS_RESOURCE")),
     "a better chance": (
         lambda c: c["process"].update(oomScoreAdj=-999), ("process.oomScoreAdj", "EACCES", "CAP_SYS_RESOURCE")),
+    "a limit of processes without a cgroup": (
+        lambda c: c["linux"].update(resources={"pids": {"limit": 20}}),
+        ("linux.resources", "cgroup", "delegated")),
     "a limit without a cgroup": (
         lambda c: c["linux"].update(resources={"memory": {"limit": 64 << 20}}),
         ("linux.resources", "cgroup", "delegated")),
@@ -222,6 +225,16 @@ def test_root_does_not_obey_a_users_files(masu_oci: RootlessRuntime, rootfs: Pat
 
 
 # --- without a cgroup
+
+
+def test_without_a_pid_namespace_as_well(masu_oci: Runtime, rootfs: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].pop(0)
+        config["mounts"][0] = {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}
+        config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
+
+    warned = masu_oci.run(rootfs, "exit", "0", change=change).stderr
+    assert "Such configuration is strongly discouraged" in warned
 
 
 def test_without_a_cgroup(masu_oci: Runtime, rootfs: Path) -> None:
@@ -320,6 +333,12 @@ def test_a_device_that_is_asked_for(masu_oci: Runtime, rootfs: Path) -> None:
 
 
 # --- what else a container has
+
+
+def test_ptmx_is_the_containers_own(runtime: Runtime, rootfs: Path) -> None:
+    device = {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}
+    said = runtime.run(rootfs, "readlink", "/dev/ptmx", change=lambda c: c["linux"].update(devices=[device])).stdout
+    assert said == "pts/ptmx\n"
 
 
 def test_hooks(runtime: RootlessRuntime, rootfs: Path) -> None:

@@ -199,6 +199,7 @@ MISTAKES = (
             ("resume", "nobody"),
             ("events", "--stats", "nobody"),
             ("update", "--memory", "9999999", "nobody"),
+            ("checkpoint", "nobody"),
         )
     ),
     Mistake(
@@ -277,6 +278,25 @@ MISTAKES = (
     ),
     Mistake(
         "resume of a stopped container", _wrong("resume", "stopped"), "container not paused", "container box is stopped"
+    ),
+    Mistake(
+        "resume of a created container",
+        _wrong("resume", "created"),
+        "container not paused",
+        "container box is created",
+    ),
+    Mistake(
+        "checkpoint of a stopped container",
+        _wrong("checkpoint", "stopped"),
+        "Container cannot be checkpointed in stopped state",
+        "container box is stopped",
+    ),
+    Mistake(
+        "restore from an image that is not there",
+        lambda scene: scene.born("restore", "--image-path", str(scene.folder / "none")),
+        "--image-path",
+        "directory /tmp/none",
+        "not found",
     ),
     Mistake("ps of a stopped container", _wrong("ps", "stopped"), status=0),
     Mistake(

@@ -21,6 +21,10 @@ def _no_net_cls() -> str:
     return "net_cls is mounted" if os.path.ismount("/sys/fs/cgroup/net_cls") else _not_v1()
 
 
+def _systemd() -> str:
+    return "systemd is PID 1" if os.path.isdir("/run/systemd/system") else ""
+
+
 def _cgroup_in_use(scene: Scene) -> Done:
     """Two containers in the cgroup of one path."""
     shared = put("linux.cgroupsPath", "/" + scene.runtime.id())
@@ -140,6 +144,13 @@ MISTAKES = (
         "a cgroup path that leads out",
         run(put("linux.cgroupsPath", "/a/../../b")),
         "linux.cgroupsPath",
+    ),
+    Mistake(
+        "systemd's cgroups where systemd is not PID 1",
+        lambda scene: scene.born("create", before=("--systemd-cgroup",)),
+        "--systemd-cgroup",
+        "systemd",
+        why_not=_systemd,
     ),
     Mistake(
         "a memory limit below what is in use",
