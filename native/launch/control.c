@@ -83,7 +83,7 @@ int control_send(struct launch *launch, unsigned type, int number, int value, co
     return write_whole(launch->control, message, 16 + length);
 }
 
-int control_wait(struct launch *launch, struct masu_error *err)
+int control_answer(struct launch *launch, struct masu_error *err)
 {
     long count;
     if (launch->control < 0)
@@ -92,16 +92,24 @@ int control_wait(struct launch *launch, struct masu_error *err)
         count = sys_read(launch->control, control_payload, sizeof control_payload);
     } while (count == -EINTR);
     if (count <= 0)
-        sys_exit(1);
+        return 0;
     if (count < 16 || (size_t)count == sizeof control_payload)
         return fail(err, EMSGSIZE, "an answer of %lu bytes", (unsigned long)count);
     uint32_t type = get32(control_payload);
     if (type == MSG_ABORT)
-        sys_exit(1);
+        return 0;
     if (type != MSG_GO)
         return fail(err, EPROTO, "answer of unknown type %u", type);
     launch->payload_length = (size_t)count - 16;
-    return 0;
+    return 1;
+}
+
+int control_wait(struct launch *launch, struct masu_error *err)
+{
+    int answer = control_answer(launch, err);
+    if (answer == 0)
+        sys_exit(1);
+    return answer < 0 ? -1 : 0;
 }
 
 void control_close(struct launch *launch)

@@ -140,6 +140,8 @@ extern unsigned char control_payload[16 + PAYLOAD_LIMIT + 1]; /* header, then th
 
 /* Sends to the host; with fd >= 0 that travels along. Returns 0 or a negative errno. */
 int control_send(struct launch *launch, unsigned type, int number, int value, const char *detail, int fd);
+/* Waits for an answer: 1 for GO, 0 when the host is gone or says ABORT, -1 for what is none. */
+int control_answer(struct launch *launch, struct masu_error *err);
 /* Waits for GO. Does not return when the host is gone or says ABORT: exits with status 1. */
 int control_wait(struct launch *launch, struct masu_error *err);
 void control_close(struct launch *launch);

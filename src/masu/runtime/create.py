@@ -331,7 +331,7 @@ def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: 
     unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
     if not rootless:
         _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
-    scope = scopes.Scope(unit)
+    scope = scopes.Scope(unit, config.annotations)
     undo.add(scope.close)
     scope.start(config, container.id, layout)
     undo.add(scope.abandon)

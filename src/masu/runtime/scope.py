@@ -26,6 +26,8 @@ from masu.linux.dbus_values import Variant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from masu.linux.cgroups.systemd import Property, Unit
     from masu.runtime.container import Container
     from masu.spec.resources import LinuxResources
@@ -63,10 +65,12 @@ class Keeper:
 class Scope:
     """The unit of a container that is being created. `close` when it is, `abandon` when it is not to be."""
 
-    __slots__ = ("_keeper", "_manager", "unit")
+    __slots__ = ("_annotated", "_keeper", "_manager", "unit")
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, annotations: Mapping[str, str]) -> None:
+        """Raises InvalidArgument for an annotation that is no property, before anybody is asked."""
         self.unit = unit
+        self._annotated = systemd.annotated(annotations)
         self._manager = Manager(user=unit.user)
         self._keeper: Keeper | None = None
 
@@ -87,7 +91,7 @@ class Scope:
         resources = config.linux.resources
         group = Cgroup(cgroups.predict(self.unit.path(), id, layout=layout))
         table = devices.table(resources.devices if resources is not None else (), where="linux.resources.devices")
-        properties = [*systemd.annotated(config.annotations), *systemd.devices(table)]
+        properties = [*self._annotated, *systemd.devices(table)]
         if resources is not None:
             settings = group.settings(resources.replace(pids=None), where="linux.resources")
             properties += systemd.limits(settings, self._manager.version)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime, base_config
+from harness.programs import peer
 from kernel.security.staging import Config, Outside, Victim, probe
 
 pytestmark = pytest.mark.root
@@ -287,3 +288,41 @@ def test_cve_2020_15257(masu_oci: Runtime, probe_rootfs: Path) -> None:
             control.listen()
             assert "@masu-test-control" in abstract()
             assert "@masu-test-control" in victim.exec("/bin/probe", "cat", "/proc/net/unix").stdout
+
+
+PROPERTIES = [
+    ("PIDs", "[uint32 1]"),
+    ("FailureAction", "'reboot-force'"),
+    ("OnFailure", "['rescue.target']"),
+    ("Conflicts", "['ssh.service']"),
+    ("ExecStart2", "'/bin/sh'"),
+    ("Description", "'a"),
+    ("Description", "'\\U7fffffff'"),
+    ("Description", "<" * 5000),
+    ("Description", "'x\n[Service]\\nExecStart=/bin/sh' more"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), PROPERTIES, ids=[f"{name}-{value[:16]}" for name, value in PROPERTIES])
+def test_cve_2024_3154(masu_oci: Runtime, probe_rootfs: Path, name: str, value: str) -> None:
+    """Properties of systemd's units by annotation: what reaches beyond the container's unit, and what is no value, is
+    refused before any bus is asked."""
+    where, harmless = f"org.systemd.property.{name}", {"org.systemd.property.TimeoutStopUSec": "uint64 5"}
+
+    def annotated(config: Config) -> None:
+        config["annotations"] = {where: value}
+        config["linux"]["cgroupsPath"] = f"system.slice:masu:{name}"
+
+    # A machine of systemd's, whose systemd does not answer.
+    alone = 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec "$@"'
+    masu_oci.command[:0] = [peer("unshare"), "--mount", "sh", "-c", alone, "sh"]
+    masu_oci.command.append("--systemd-cgroup")
+    bundle = str(masu_oci.bundle(probe_rootfs, annotated))
+    done = masu_oci("run", "--bundle", bundle, masu_oci.id(), check=False)
+    assert done.returncode == 1
+    assert where in done.stderr
+    assert "D-Bus" not in done.stderr
+    assert list(masu_oci.root.iterdir()) == []
+    # The control: what may be asked for comes as far as the bus.
+    bundle = str(masu_oci.bundle(probe_rootfs, lambda config: config.update(annotations=harmless)))
+    assert "D-Bus" in masu_oci("run", "--bundle", bundle, masu_oci.id(), check=False).stderr

@@ -36,6 +36,16 @@ SINCE = {"CPUQuotaPeriodUSec": 242, "AllowedCPUs": 244, "AllowedMemoryNodes": 24
 SINCE_IDLE = 252  # CPUWeight=0, "idle"
 SINCE_OOM_POLICY = 253  # of scopes
 ANNOTATION = "org.systemd.property."
+# Properties that annotations cannot have: those that reach beyond the container's own unit. Annotations may have come
+# from who runs a pod, not from who runs the machine (CVE-2024-3154).
+_BEYOND = frozenset(
+    """
+    PIDs PIDFDs Slice Delegate DelegateControllers DelegateSubgroup Controller SuccessAction FailureAction
+    JobTimeoutAction StartLimitAction RebootArgument JobTimeoutRebootArgument OnSuccess OnFailure OnFailureJobMode
+    OnSuccessJobMode Wants Requires Requisite Upholds Conflicts JoinsNamespaceOf PropagatesStopTo PropagatesReloadTo
+    ReloadPropagatedTo WantedBy RequiredBy UpheldBy BoundBy
+    """.split()  # noqa: SIM905
+)
 
 
 class Unit:
@@ -142,7 +152,8 @@ def birth(unit: Unit, id: str, pid: int, *, v1: bool) -> list[Property]:
 
 def annotated(annotations: Mapping[str, str]) -> list[Property]:
     """The properties in annotations `org.systemd.property.NAME`, as runc takes them: GVariant text; NAME is of at least
-    three ASCII letters; a NAME in seconds becomes the one in microseconds. Raises InvalidArgument."""
+    three ASCII letters; a NAME in seconds becomes the one in microseconds. Not those that reach beyond the unit, which
+    runc takes. Raises InvalidArgument."""
     from masu.linux import gvariant
 
     properties: list[Property] = []
@@ -154,6 +165,9 @@ def annotated(annotations: Mapping[str, str]) -> list[Property]:
         if len(name) < 3 or not (name.isascii() and name.isalpha()):
             detail = "too short" if len(name) < 3 else "contains non-alphabetic character"
             raise InvalidArgument("systemd property", name, where=where, detail=f"name incorrect: {detail}")
+        if name in _BEYOND:
+            detail = "it would reach beyond the container's unit"
+            raise InvalidArgument("systemd property", name, where=where, detail=detail, hint="leave it out")
         try:
             value = gvariant.parse(text)
         except InvalidArgument as e:
