@@ -196,3 +196,20 @@ def test_start_container_hook_is_filtered(masu_oci: Runtime, own_probe_rootfs: P
     assert refused.returncode == 1
     assert "killed by signal 31 (SIGSYS, bad system call)" in refused.stderr
     assert not os.path.exists(own_probe_rootfs / "tmp/x")
+
+
+@pytest.mark.parametrize("given", [{}, {"env": ["GIVEN=1"]}], ids=["without", "with"])
+def test_environment_of_a_hook(runtime: Runtime, probe_rootfs: Path, given: dict[str, Any]) -> None:
+    """Without `env` the runtime's own, on the host; never the container's."""
+    seen = runtime.folder / "seen"
+    kinds = [kind for kind in KINDS if not kind.endswith("Container")]
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["env"].append("FROM_THE_IMAGE=1")
+        script = f'echo "${{CALLER-}}${{FROM_THE_IMAGE-}}${{GIVEN-}}" >> {seen}'
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], **given}
+        config["hooks"] = {kind: [hook] for kind in kinds}
+
+    bundle = str(runtime.bundle(probe_rootfs, change))
+    runtime("run", "--bundle", bundle, runtime.id(), env={**os.environ, "CALLER": "ours"})
+    assert seen.read_text().split() == ["1" if given else "ours"] * len(kinds)

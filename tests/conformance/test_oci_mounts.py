@@ -56,6 +56,15 @@ def test_bind_without_attributes_keeps_the_sources(runtime: Runtime, probe_rootf
     assert seen(runtime, probe_rootfs, bind(volume, "bind"))[0] >= {"rw", "nosuid", "noexec", "noatime"}
 
 
+def test_bind_with_options_of_a_file_system(runtime: Runtime, own_probe_rootfs: Path, volume: Path) -> None:
+    """They are ignored."""
+    options = seen(runtime, own_probe_rootfs, bind(volume, "bind", "ro", "mode=755", "size=1k"))[0]
+    assert "ro" in options
+    if runtime.name == "masu-oci":
+        said = (runtime.folder / "err").read_text()
+        assert "mounts[4].options: mode=755, size=1k: bind mounts have no options of a file system; ignored" in said
+
+
 CHANGES: list[tuple[list[str], set[str]]] = [
     (["ro"], {"ro", "noatime"}),
     (["dev"], {"rw", "noatime"}),

@@ -28,6 +28,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -537,6 +538,20 @@ static int cmd_socket(int n, char **v)
 	return 0;
 }
 
+/* notify TEXT: sends it as one message to $NOTIFY_SOCKET, as sd_notify(3) does. */
+static int cmd_notify(int n, char **v)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	if (n < 1 || !path)
+		return 2;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	answer(sendto(fd, v[0], strlen(v[0]), 0, (struct sockaddr *)&address, sizeof address) < 0 ? -1 : 0);
+	close(fd);
+	return 0;
+}
+
 static int cmd_unshare(int n, char **v) { return n < 1 ? 2 : answer(unshare((int)number(v[0]))); }
 
 static int cmd_getxattr(int n, char **v)
@@ -612,6 +627,7 @@ static const struct {
 	{ "pids", cmd_pids }, { "sched", cmd_sched }, { "clocks", cmd_clocks }, { "syscall", cmd_syscall },
 	{ "socket", cmd_socket }, { "unshare", cmd_unshare }, { "getxattr", cmd_getxattr }, { "echo", cmd_echo },
 	{ "stderr", cmd_stderr }, { "stdin", cmd_stdin }, { "spam", cmd_spam }, { "exec", cmd_exec },
+	{ "notify", cmd_notify },
 };
 
 int main(int argc, char **argv)

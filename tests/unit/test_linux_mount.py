@@ -118,9 +118,10 @@ def test_options_of_file_systems_pass(word: str) -> None:
     assert parse(word).data == (word,)
 
 
-def test_binds_take_no_file_system_options() -> None:
-    with pytest.raises(InvalidArgument, match="bind mounts have no options of a file system"):
-        parse("rbind", "uid=0")
+@pytest.mark.parametrize("word", ["nosiud", "roo", "exec=1", "rbnd"])
+def test_binds_take_no_near_misses(word: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"bind mounts have no options of a file system.*did you mean"):
+        parse("rbind", word)
 
 
 def test_idmap_of_crun() -> None:

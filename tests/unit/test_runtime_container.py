@@ -119,3 +119,17 @@ def test_removal_can_be_repeated(tmp_path: Path) -> None:
     made.remove_directory()
     made.remove_directory()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_removal_follows_nothing_that_the_container_made(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    made = Container.make(str(tmp_path / "root"), facts())
+    inner = Path(made.directory) / "notify/a/b"
+    inner.mkdir(parents=True)
+    (inner / "link").symlink_to(kept)
+    (inner.parent / "file").touch()
+    made.remove_directory()
+    assert not Path(made.directory).exists()
+    assert (kept / "file").exists()

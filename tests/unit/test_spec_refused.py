@@ -533,6 +533,15 @@ def test_sysctl_refused(key: str, types: tuple[str, ...], message: str) -> None:
     assert error.where.startswith("linux.sysctl")
 
 
+@pytest.mark.parametrize("key", ["kernel.domainname", "kernel/domainname"])
+def test_domainname_twice(key: str) -> None:
+    error = error_of(small({"sysctl": {key: "a"}}, "uts", domainname="b"))
+    assert 'conflicts with the OCI "domainname" field' in str(error)
+    assert error.where == f'linux.sysctl["{key}"]'
+    runtime.parse_config(small({"sysctl": {key: "a"}}, "uts", domainname="a"))
+    runtime.parse_config(small({"sysctl": {key: "a"}}, "uts", domainname=""))
+
+
 # --- rootless
 
 

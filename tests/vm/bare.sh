@@ -8,7 +8,8 @@ grep -q ' /dev ' /proc/mounts || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs shm /dev/shm
-mount -t tmpfs run /run
+mount -t tmpfs -o mode=755 run /run
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 "$job"
 echo "guest: exit $?"
 echo o > /proc/sysrq-trigger

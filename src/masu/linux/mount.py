@@ -230,8 +230,9 @@ def parse_options(options: tuple[str, ...], where: str) -> MountOptions:
     """Read the options of a mount. `where` is the place of the list in the user's input; errors name
     `where[index]`.
 
-    What is unknown belongs to the file system, except where nothing could use it: in a bind mount, or when it is a
-    known word but for one slip. Options joined by commas are taken apart, for mount(2) joins them anyway.
+    What is unknown belongs to the file system, unless it is a known word but for one slip; a bind mount, which has no
+    use for it, is stricter about what may be one. Options joined by commas are taken apart, for mount(2) joins them
+    anyway.
 
     Raises InvalidArgument.
     """
@@ -352,14 +353,9 @@ class _Parser:
 
     def _check_data(self, index: int, word: str) -> None:
         where = f"{self.where}[{index}]"
-        if self.options.bind:
-            raise InvalidArgument(
-                "mount option",
-                word,
-                where=where,
-                detail="bind mounts have no options of a file system",
-                hint=closest(word, known_options()),
-            )
+        if self.options.bind and (hint := closest(word, known_options())):
+            detail = "bind mounts have no options of a file system"
+            raise InvalidArgument("mount option", word, where=where, detail=detail, hint=hint)
         if meant := _slip(word):
             raise InvalidArgument("mount option", word, where=where, hint=f'did you mean "{meant}"?')
 

@@ -148,13 +148,15 @@ def build_exec(
     return draft.ops()
 
 
-def build_mounts(config: Config, host: Host, wishes: Wishes, *, pidfd: int, join: int, mapped: bool) -> list[Op]:
+def build_mounts(
+    config: Config, host: Host, wishes: Wishes, warnings: list[str], *, pidfd: int, join: int, mapped: bool
+) -> list[Op]:
     """The plan that adds `config.mounts` to a running container, which the other arguments tell of as in
     `build_exec`. Raises InvalidArgument or Unimplemented with the JSON path."""
     draft = Draft(trees_late=mapped and not host.rules_mounts)
     _join_container(draft, pidfd, join, mapped=mapped)
     draft.cross.append(Op("clone", flags=0, cgroup=NONE))
-    mounts.add_mounts(draft, config, "/", host, wishes, mapped=mapped, user_slot=NONE)
+    mounts.add_mounts(draft, config, "/", host, wishes, warnings, mapped=mapped, user_slot=NONE)
     draft.inside.append(Op("ready"))
     return draft.ops()
 
@@ -324,9 +326,8 @@ def _add_root(
     # root file system, as they may with runc. A mapped root could perhaps not walk to that path.
     seen_by_hooks = _has_early_hooks(config) and not spaces.mapped and not wishes.no_pivot
     mounts.add_root(draft, config, rootfs, at_its_path=seen_by_hooks)
-    mounts.add_mounts(
-        draft, config, rootfs.path, host, wishes, mapped=spaces.mapped, user_slot=spaces.slots.get("user", NONE)
-    )
+    user = spaces.slots.get("user", NONE)
+    mounts.add_mounts(draft, config, rootfs.path, host, wishes, around.warnings, mapped=spaces.mapped, user_slot=user)
     mounts.add_devices(draft, config, mapped=spaces.mapped or not host.in_initial_userns)
     _add_hooks_before_pivot(draft, config, wishes, around)
     draft.inside.append(Op("chroot" if wishes.no_pivot else "pivot_root", "root.path"))

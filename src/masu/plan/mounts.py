@@ -150,7 +150,15 @@ def _attributes(slot: int, options: MountOptions, where: str) -> Op:
 
 
 def add_mounts(
-    draft: Draft, config: Config, rootfs: str, host: Host, wishes: Wishes, *, mapped: bool, user_slot: int
+    draft: Draft,
+    config: Config,
+    rootfs: str,
+    host: Host,
+    wishes: Wishes,
+    warnings: list[str],
+    *,
+    mapped: bool,
+    user_slot: int,
 ) -> None:
     """`mounts`, in their order. A read-only /dev becomes so only in `add_finish`, for devices come first.
 
@@ -173,6 +181,9 @@ def add_mounts(
         kind = "bind" if options.bind else entry.type or ""
         _check_in_proc(target, kind, where)
         if kind == "bind":
+            if options.data:
+                ignored = ", ".join(options.data)
+                warnings.append(f"{where}.options: {ignored}: bind mounts have no options of a file system; ignored")
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
             inside = source_inside(entry.source or "", rootfs, made)
             _add_bind(

@@ -5,6 +5,7 @@
       config.json   the configuration as it was given, for exec and for poststop hooks
       exec.fifo     there until `start`; its reader is the container's first process
       start.err     what kept the program from running after `start`
+      notify/       with NOTIFY_SOCKET: the socket through which the container says that it is ready
       lock          flock of whoever changes the container
 
 Nothing here says whether the container runs: that is asked of the kernel, by pid and start time.
@@ -413,6 +414,8 @@ def remove_directory(directory: str) -> None:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:
                 pass
+            except IsADirectoryError:
+                _remove_tree(f"{directory}/{name}")
         try:
             os.rmdir(directory)
         except FileNotFoundError:
@@ -423,6 +426,23 @@ def remove_directory(directory: str) -> None:
                 raise
             continue
         return
+
+
+def _remove_tree(path: str, parent: int | None = None) -> None:
+    """A directory that the container sees, and with enough rights fills: no link in it is followed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            for name in os.listdir(fd):
+                try:
+                    os.unlink(name, dir_fd=fd)
+                except IsADirectoryError:
+                    _remove_tree(name, fd)
+        finally:
+            os.close(fd)
+        os.rmdir(path, dir_fd=parent)
+    except FileNotFoundError:
+        pass  # by another removal
 
 
 def _made(directory: str) -> bool:

@@ -45,14 +45,14 @@ class Options:
     `console_fd` is the connected console socket. `gate` False runs the program at once, without the FIFO. `rootfs`
     replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
     find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
-    inherits. `on_plan` sees the plan before it is carried out, `on_ready` is called before the program may run.
-    `cgroup_manager` is "cgroupfs", "systemd" (the cgroup is a unit of its) or "disabled" (there is none: the processes
-    stay in the caller's).
+    inherits. `notify` gives the container a socket on which to say that it is ready (`runtime.notify`). `on_plan` sees
+    the plan before it is carried out, `on_ready` is called before the program may run. `cgroup_manager` is "cgroupfs",
+    "systemd" (the cgroup is a unit of its) or "disabled" (there is none: the processes stay in the caller's).
     """
 
     __slots__ = (
-        "cgroup_manager", "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "on_plan", "on_ready",
-        "pid_file", "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
+        "cgroup_manager", "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "notify", "on_plan",
+        "on_ready", "pid_file", "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Options:
         monitor: Callable[[Container], tuple[Op, tuple[int, ...]]] | None = None,
         no_new_keyring: bool = False,
         no_pivot: bool = False,
+        notify: bool = False,
         on_plan: Callable[[list[Op]], None] | None = None,
         on_ready: Callable[[Container], None] | None = None,
         pid_file: str = "",
@@ -82,6 +83,7 @@ class Options:
         self.monitor = monitor
         self.no_new_keyring = no_new_keyring
         self.no_pivot = no_pivot
+        self.notify = notify
         self.on_plan = on_plan
         self.on_ready = on_ready
         self.pid_file = pid_file
@@ -128,6 +130,10 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     try:
         with container.lock():
             _write(container.directory + "/config.json", bundle.text)
+            if options.notify:
+                from masu.runtime import notify  # by whom a service manager has started
+
+                config = notify.with_directory(config, container)
             host = machine.gather(_limits_to_raise(config))
             if options.rootless is not None:
                 host.rootless = options.rootless

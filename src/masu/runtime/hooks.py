@@ -55,7 +55,8 @@ def open_output(path: str, where: str) -> int:
 
 
 def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Extras) -> None:
-    env = dict(item.partition("=")[::2] for item in hook.env)
+    # Without a word about it our own, as with runc and crun; never the container's (CVE-2025-23266).
+    env = os.environ if hook.env is None else dict(item.partition("=")[::2] for item in hook.env)
     # State goes in through a memfd: a hook that does not read it cannot block us, as a full pipe could.
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     output = os.memfd_create("output", os.MFD_CLOEXEC)

@@ -64,7 +64,9 @@ def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> l
             mapped = bool(join & namespaces.FLAGS["user"])
             if adding:
                 wishes = Wishes(cgroup_paths=container.facts.cgroup_paths)
-                ops = build.build_mounts(config, machine.gather(()), wishes, pidfd=target, join=join, mapped=mapped)
+                ops = build.build_mounts(
+                    config, machine.gather(()), wishes, answers.texts, pidfd=target, join=join, mapped=mapped
+                )
             else:
                 ops = build.build_unmounts(config, pidfd=target, join=join, mapped=mapped)
             launch(ops, answers, keep=(target,)).reap()

@@ -21,20 +21,35 @@ _SIGKILL = 9
 _MAX_ERROR_BYTES = 16 + 2048  # DETAIL_LIMIT (launch.h)
 
 
-def start(container: Container) -> None:
-    """Releases a created container and runs its poststart hooks.
+def start(container: Container, *, service_manager: str = "") -> list[str]:
+    """Releases a created container and runs its poststart hooks; returns warnings.
 
+    `service_manager` is the address of its NOTIFY_SOCKET: then this returns when the manager knows that the container
+    is ready, or when its first process has ended.
     Raises FailedPrecondition when it is not created, what kept the program from running, and the first poststart hook
     that fails; then the container has been stopped.
     """
-    with container.lock():
-        container.require("start")
-        _release(container)
-        os.unlink(container.fifo)
-        error = _read_error(container)
-    if error is not None:
-        raise error
-    run_poststart(container)
+    warnings: list[str] = []
+    relay = None
+    try:
+        with container.lock():
+            container.require("start")
+            if service_manager:
+                from masu.runtime import notify
+
+                relay = notify.relay(container, service_manager, warnings)
+            _release(container)
+            os.unlink(container.fifo)
+            error = _read_error(container)
+        if error is not None:
+            raise error
+        run_poststart(container)
+        if relay is not None:
+            relay.wait(container)
+    finally:
+        if relay is not None:
+            relay.close()
+    return warnings
 
 
 def run_poststart(container: Container) -> None:

@@ -54,8 +54,11 @@ def check_linux(config: Config, warnings: list[str]) -> None:
     _check_time_namespace(linux)
     for index, mount in enumerate(config.mounts):
         _check_mount(mount, f"mounts[{index}]", "user" in types, warnings)
-    for key in linux.sysctl:
+    for key, value in linux.sysctl.items():
         check_sysctl(key, types)
+        if config.domainname not in (None, value) and sysctl_path(key) == "kernel/domainname":
+            where = key_path("linux.sysctl", key)
+            raise invalid("sysctl", key, where, 'is not allowed as it conflicts with the OCI "domainname" field')
     if linux.net_devices:
         _check_net_devices(linux, types)
 

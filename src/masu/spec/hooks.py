@@ -19,19 +19,20 @@ def _hook_path(value: object, where: str, warnings: list[str]) -> str:
 
 
 class Hook(Value):
-    """One program. `args` is its argv, () means the path alone; `timeout` is in seconds, None waits for ever."""
+    """One program. `args` is its argv, () means the path alone; `env` None, that of whoever runs it; `timeout` is in
+    seconds, None waits for ever."""
 
     FIELDS: ClassVar[Fields] = {
         "path": ("path", _hook_path, None),
         "args": ("args", strings, ()),
-        "env": ("env", strings, ()),
+        "env": ("env", strings, None),
         "timeout": ("timeout", number(1, I32), None),
     }
     REQUIRED = ("path",)
     __slots__ = slots(FIELDS)
     path: str
     args: tuple[str, ...]
-    env: tuple[str, ...]
+    env: tuple[str, ...] | None
     timeout: int | None
 
 

@@ -132,11 +132,11 @@ MISTAKES = (
         "Bad value for 'size'",
     ),
     Mistake(
-        "an option of a file system with a bind",
-        run(both(folder("data"), with_mount("/data", "bind", "./data", "bind", "size=64k"))),
+        "a misspelt option of a bind",
+        run(both(folder("data"), with_mount("/data", "bind", "./data", "bind", "noexc"))),
         "mounts[4].options[1]",
-        "size=64k",
-        "bind mounts have no options of a file system",
+        "noexc",
+        'did you mean "noexec"?',
     ),
     Mistake(
         "a file system that the kernel does not know",

@@ -140,8 +140,8 @@ HOOKS = ["prestart", "createRuntime", "createContainer", "startContainer", "post
 
 @pytest.mark.parametrize("kind", HOOKS)
 def test_cve_2025_23266(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Path, kind: str) -> None:
-    """A hook's environment is what the config gives it and nothing of the container's or ours: an image's LD_PRELOAD
-    would run the image's code on the host."""
+    """A hook's environment is what the config gives it and nothing of the container's, nor then of ours: an image's
+    LD_PRELOAD would run the image's code on the host."""
     inside = kind == "startContainer"
     out = "/tmp/environment" if inside else str(tmp_path / "environment")
     (own_probe_rootfs / "tmp/environment").touch()
@@ -172,6 +172,34 @@ def test_cve_2025_23266(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Pat
         assert [item for item in seen.split("\0") if item and not item.startswith(own)] == ["GIVEN=1"]
     for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "FROM_THE"):
         assert name not in seen
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+@pytest.mark.parametrize("env", [None, []], ids=["without", "empty"])
+def test_cve_2025_23266_nothing_given(
+    masu_oci: Runtime, own_probe_rootfs: Path, probe: Path, tmp_path: Path, kind: str, env: list[str] | None
+) -> None:
+    """Without `env` hooks of the host have ours, as with runc and crun, an empty one is empty; what the image says is
+    in neither. Only a hook that runs where the program will has the program's."""
+    out = tmp_path / "environment"
+
+    def hooked(config: Config) -> None:
+        config["process"]["env"] += ["LD_PRELOAD=./evil.so", "FROM_THE_IMAGE=1"]
+        config["annotations"] = {"run.oci.hooks.stdout": str(out)}
+        path = "/bin/probe" if kind == "startContainer" else str(probe)
+        hook = {"path": path, "args": ["probe", "env"], **({} if env is None else {"env": env})}
+        config["hooks"] = {kind: [hook]}
+
+    caller = {**os.environb, b"FROM_THE_CALLER": b"1", b"BYTES": b"\xff"}
+    masu_oci("run", "--bundle", str(masu_oci.bundle(own_probe_rootfs, hooked)), masu_oci.id(), env=caller)
+    seen = out.read_bytes().splitlines()
+    if kind == "startContainer":
+        assert seen == [b"PATH=/bin", b"LD_PRELOAD=./evil.so", b"FROM_THE_IMAGE=1", b"HOME=/root"]
+    elif env is None and kind != "createContainer":
+        assert {b"FROM_THE_CALLER=1", b"BYTES=\xff"} <= set(seen)
+        assert not any(b"evil" in item or b"FROM_THE_IMAGE" in item for item in seen)
+    else:
+        assert seen == []
 
 
 ANNOTATIONS = {

@@ -73,6 +73,7 @@ def options_of(call: Call, passed: Passed, *, console: int | None, gate: bool = 
         on_plan=plan_teller(call),
         no_new_keyring=options.on("no-new-keyring"),
         no_pivot=options.on("no-pivot"),
+        notify=bool(os.environ.get("NOTIFY_SOCKET")),
         pid_file=options.text("pid-file"),
         pidfd_socket=options.text("pidfd-socket"),
         preserve_fds=passed.count,

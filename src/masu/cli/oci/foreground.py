@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from masu.cli.oci.console import Console
+    from masu.runtime.notify import Relay
 
     class Running(Protocol):
         """A child of ours that was launched, or restored."""
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-def wait(launched: Running, signals: Signals, console: Console | None) -> int:
-    """Until the first process ends; its exit status, 128 + n for signal n."""
+def wait(launched: Running, signals: Signals, console: Console | None, relay: Relay | None = None) -> int:
+    """Until the first process ends; its exit status, 128 + n for signal n. Meanwhile `relay` tells a service manager
+    that it is ready, and that we are to be watched, who have its exit status in the end."""
     try:
         if console is None:
-            return _loop(launched, signals, None)
+            return _loop(launched, signals, None, relay)
         with console.raw():
-            return _loop(launched, signals, console)
+            return _loop(launched, signals, console, relay)
     finally:
+        if relay is not None:
+            relay.close()
         if console is not None:
             console.close()
         launched.close()
 
 
-def _loop(launched: Running, signals: Signals, console: Console | None) -> int:
+def _loop(launched: Running, signals: Signals, console: Console | None, relay: Relay | None) -> int:
     poll = select.poll()
     poll.register(signals.fd, select.POLLIN)
     # Neither ours nor the kernel's signal may be missed: a child that died before we listened is reaped first.
@@ -44,15 +48,32 @@ def _loop(launched: Running, signals: Signals, console: Console | None) -> int:
     if console is not None:
         poll.register(console.master, select.POLLIN)
         poll.register(0, select.POLLIN)
+    heard = relay.fileno() if relay is not None else -1
+    if relay is not None:
+        poll.register(heard, select.POLLIN)
     while status is None:
         for fd, _ in poll.poll():
             if fd == signals.fd:
                 status = _handle(signals.take(), launched, console)
+            elif fd == heard:
+                if relay is not None and _passed_on(relay):
+                    poll.unregister(fd)
+                    relay = None
             elif console is not None and not (console.pass_input() if fd == 0 else console.pass_output()):
                 poll.unregister(fd)
     if console is not None:
         console.pass_rest()
+    if relay is not None:
+        _passed_on(relay)  # what it said at last
     return status
+
+
+def _passed_on(relay: Relay) -> bool:
+    if not relay.is_ready():
+        return False
+    relay.tell(os.getpid(), wait=False)  # we stay
+    relay.close()
+    return True
 
 
 def _handle(numbers: list[int], launched: Running, console: Console | None) -> int | None:

@@ -22,6 +22,11 @@ from masu.runtime import create
 from masu.runtime.delete import delete
 from masu.runtime.start import run_poststart
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.runtime.container import Container
+    from masu.runtime.notify import Relay
+
 
 def run(call: Call) -> int:
     passed = passed_fds(call)
@@ -39,8 +44,19 @@ def run(call: Call) -> int:
     if not detached and not call.options.on("no-subreaper"):
         process.become_subreaper()
     options = options_of(call, passed, console=console, gate=False)
-    if ours is not None:
-        options.on_ready = lambda _: ours.prepare()
+    relay: Relay | None = None
+    untold: list[str] = []
+
+    def on_ready(container: Container) -> None:
+        nonlocal relay
+        if ours is not None:
+            ours.prepare()
+        if options.notify:
+            from masu.runtime import notify  # by whom a service manager has started
+
+            relay = notify.relay(container, os.environ["NOTIFY_SOCKET"], untold)
+
+    options.on_ready = on_ready
     created = create.create(root_of(call), call.args[0], bundle, options)
     if console is not None:
         os.close(console)
@@ -50,14 +66,19 @@ def run(call: Call) -> int:
         created.launched.wait_running()
         run_poststart(created.container)
         if signals is None:
+            if relay is not None:
+                relay.wait(created.container)
             return 0
-        status = wait(created.launched, signals, ours)
+        status = wait(created.launched, signals, ours, relay)
     except BaseException:
         if ours is not None:
             ours.pass_rest()
         created.launched.reap()
         delete(created.container, force=True)
         raise
+    finally:
+        for warning in untold:
+            log.warning(warning)
     if not call.options.on("keep"):
         for warning in delete(created.container, force=True):
             log.warning(warning)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from masu.cli.oci import root_of
+import os
+
+from masu.cli.oci import log_of, root_of
 from masu.cli.options import Call, Command
 from masu.runtime.container import Container
 from masu.runtime.start import start
 
 
 def run(call: Call) -> int:
-    start(Container.open(root_of(call), call.args[0]))
+    container = Container.open(root_of(call), call.args[0])
+    for warning in start(container, service_manager=os.environ.get("NOTIFY_SOCKET", "")):
+        log_of(call).warning(warning)
     return 0
 
 
