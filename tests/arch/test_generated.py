@@ -22,3 +22,14 @@ def test_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (built,) = re.findall(r"^  version: '(.*)',$", (ROOT / "meson.build").read_text(), re.MULTILINE)
     assert project["version"] == built == masu.__version__
+
+
+def test_security_names_tests_that_are_there() -> None:
+    """Each file and each function that docs/security.md gives for an advisory."""
+    page = (ROOT / "docs/security.md").read_text()
+    named = set(re.findall(r"`(?:[\w/.]*/)?(test_\w+(?:\*\w*)?\.py)(?:::(\w+))?`", page))
+    assert len(named) > 15
+    for file, function in named:
+        found = list((ROOT / "tests").rglob(file))
+        assert found, file
+        assert not function or any(f"def {function}(" in path.read_text() for path in found), (file, function)

@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from conformance.test_oci_notify import Manager
 from harness.oci import CAPABILITIES, Runtime
 from kernel.security.staging import UP, Config, Outside, Victim, attacker, drive, mount_points
 from kernel.security.test_cve_executable import own_copy, powerful
@@ -126,6 +128,30 @@ def test_cve_2019_5736_live(masu_oci: Runtime, own_probe_rootfs: Path, verb: str
     assert seen == (set() if verb == "update" else {"seen", "refused"}), said
     assert {line.split()[-1] for line in said if line.startswith("refused")} <= {"EROFS", "EPERM"}
     assert launcher.read_bytes() == before
+
+
+HOSTILE_WORDS = ["MAINPID=1", "STOPPING=1\nWATCHDOG=trigger", "FDSTORE=1\nFDNAME=x", "READY=12", "XREADY=1", "x" * 9000]
+
+
+def test_the_service_manager_hears_one_word(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Path) -> None:
+    """NOTIFY_SOCKET: a container that could speak for the service could have another process taken for its main one."""
+    manager = Manager(str(tmp_path / "manager"))
+    words = [
+        argument for text in [*HOSTILE_WORDS, "MAINPID=1\nREADY=1\nSTOPPING=1"] for argument in ("notify", text, "--")
+    ]
+
+    def talkative(config: Config) -> None:
+        config["process"]["args"] = ["/bin/probe", *words, "sleep"]
+
+    id = masu_oci.id()
+    command = [*masu_oci.command, "run", "--detach", "--bundle", str(masu_oci.bundle(own_probe_rootfs, talkative)), id]
+    with subprocess.Popen(command, env=manager.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+        pid = manager.take_ready()
+        os.close(manager.take_barrier())
+        assert run.wait(20) == 0
+    assert pid == str(masu_oci.state(id)["pid"])
+    assert manager.heard_nothing()
+    manager.socket.close()
 
 
 def test_programs_have_no_privilege_of_their_own() -> None:
