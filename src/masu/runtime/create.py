@@ -16,8 +16,7 @@ import errno
 import os
 
 from masu.errors import KernelError, MasuError
-from masu.linux import cgroups, fds, namespaces, passwd, procfs
-from masu.linux.cgroups import Cgroup
+from masu.linux import fds, namespaces, passwd, procfs
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
 from masu.plan.mounts import id_map
@@ -26,6 +25,7 @@ from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
+from masu.runtime.placing import limit_processes, make_cgroup, ways_in
 from masu.spec import jsontext, times
 from masu.spec import runtime as spec
 
@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.linux.cgroups import Cgroup
     from masu.plan.ops import Op
     from masu.runtime.scope import Scope
     from masu.spec.extras import Extras
@@ -275,87 +276,6 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("write", path, error.errno, where="--pid-file", hint=hint) from error
 
 
-def make_cgroup(
-    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, manager: str
-) -> tuple[Cgroup, Scope | None]:
-    """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
-    if manager == "disabled":
-        cgroup = Cgroup({})
-        cgroup.apply(config.linux.resources, where="linux.resources", devices=False, warnings=warnings)
-        return cgroup, None
-    rootless = host.rootless
-    resources = config.linux.resources
-    path, scope, keeper = config.linux.cgroups_path, None, 0
-    if manager == "systemd":
-        scope, path = _start_scope(container, config, undo, rootless=rootless)
-        keeper = scope.keeper
-        resources = scope.rounded(resources)
-    else:
-        _foretell(container, cgroups.predict(path, container.id, rootless=rootless))
-    cgroup = Cgroup.create(
-        path,
-        container.id,
-        where="linux.cgroupsPath",
-        resources=resources,
-        rootless=rootless,
-        keeper=keeper,
-    )
-    undo.add(cgroup.delete)
-    undo.add(cgroup.kill)
-    container.facts.cgroup_paths = cgroup.paths()
-    container.save()
-    if not cgroup.paths() and not any(space.type == "pid" and not space.path for space in config.linux.namespaces):
-        warnings.append(
-            "linux.namespaces: without a cgroup and without a pid namespace of its own. Such configuration is strongly "
-            "discouraged: the container's processes cannot all be found and killed"
-        )
-    if resources is not None and cgroup.paths():
-        # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
-        resources = resources.replace(pids=None)
-    cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
-    return cgroup, scope
-
-
-def _foretell(container: Container, predicted: dict[str, str]) -> None:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
-
-
-def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: bool) -> tuple[Scope, str]:
-    """The unit, made by systemd, and its cgroup as a path from the top."""
-    from masu.runtime import scope as scopes  # by who asks for systemd
-
-    layout = cgroups.detect()
-    unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
-    if not rootless:
-        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
-    scope = scopes.Scope(unit, config.annotations)
-    undo.add(scope.close)
-    scope.start(config, container.id, layout)
-    undo.add(scope.abandon)
-    # Only now it is surely ours; had we been killed before this, it would have gone by itself.
-    container.facts.unit = unit.name, "user" if unit.user else "system"
-    container.save()
-    return scope, scope.place(layout)
-
-
-def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
-    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
-    scope is done with then."""
-    if scope is not None:
-        scope.release()
-    resources = config.linux.resources
-    if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
-        only = type(resources)(pids=resources.pids)
-        if scope is not None:
-            scope.set(container.cgroup, only)
-        container.cgroup.apply(only, devices=False, warnings=warnings)
-    if scope is not None:
-        scope.close()
-
-
 def _limits_to_raise(config: Config) -> tuple[str, ...]:
     """The limits that have to be raised before a user namespace is entered, when there is one."""
     if config.process is None or all(space.type != "user" for space in config.linux.namespaces):
@@ -403,13 +323,6 @@ def _wishes(
         hooks_stdout=extras.hooks_stdout,
         hooks_stderr=extras.hooks_stderr,
     )
-
-
-def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
-    """(files to write "0" to, directory to be cloned into). A mapped root has no right to be cloned into the host's
-    cgroup, so it goes there before it is mapped."""
-    directory = "" if mapped else cgroup.path() or ""
-    return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
 
 
 def compile_seccomp(

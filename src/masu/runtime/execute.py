@@ -12,8 +12,9 @@ from masu.plan.host import Wishes
 from masu.runtime import facts as machine
 from masu.runtime import handover, lifecycle
 from masu.runtime.container import Container
-from masu.runtime.create import compile_seccomp, home_of, ways_in, write_pid_file
+from masu.runtime.create import compile_seccomp, home_of, write_pid_file
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
+from masu.runtime.placing import ways_in
 from masu.spec import runtime as spec
 
 TYPE_CHECKING = False

@@ -8,7 +8,8 @@ from masu.plan.host import Rootfs, Wishes
 from masu.plan.ops import Op
 from masu.runtime import facts
 from masu.runtime.bundle import Bundle
-from masu.runtime.create import compile_seccomp, ways_in
+from masu.runtime.create import compile_seccomp
+from masu.runtime.placing import ways_in
 from masu.spec import runtime as spec
 
 

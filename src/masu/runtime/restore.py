@@ -27,12 +27,13 @@ from masu.linux import fds, namespaces, pidfd, procfs
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.container import Container, Facts
-from masu.runtime.create import Undo, check_sysctls, limit_processes, make_cgroup, write_pid_file
+from masu.runtime.create import Undo, check_sysctls, write_pid_file
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
+from masu.runtime.placing import limit_processes, make_cgroup
 from masu.spec import times
 
 TYPE_CHECKING = False
