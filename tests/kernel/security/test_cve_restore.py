@@ -74,6 +74,18 @@ def test_cve_2026_119101_raced(
     assert not (outside.path / "restore.log").exists()
 
 
+@pytest.mark.parametrize(("mode", "uid"), [(0o777, 0), (0o1777, 0), (0o770, 0), (0o700, 1000)])
+def test_others_that_may_write(
+    masu_oci: Runtime, probe_rootfs: Path, images: Path, tmp_path: Path, mode: int, uid: int
+) -> None:
+    """Between the look at the images and CRIU's own opening of them nobody may exchange one."""
+    images.chmod(mode)
+    os.chown(images, uid, 0)
+    work = tmp_path / "work"
+    work.mkdir()
+    assert "others may write there" in restored(masu_oci, probe_rootfs, images, work)
+
+
 def test_cve_2026_53492(masu_oci: Runtime, probe_rootfs: Path, images: Path, outside: Outside) -> None:
     """What else lies in a checkpoint is nobody's to obey: a configuration, a CRIU action script, annotations."""
     mark = outside.path / "executed"

@@ -7,7 +7,8 @@
 
 At a restore all of it is somebody else's word: it may have come over a network or out of a registry. CRIU runs as root
 and opens images by name, so a symlink among them would make it read, or with its log write, files of the host
-(CVE-2026-119101 and its kin). Nothing but regular files is let through, and `parent` leads no further than beside.
+(CVE-2026-119101 and its kin). Nothing but regular files is let through, and `parent` leads no further than beside; and
+nobody else may write there, for what is looked at here CRIU opens anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from __future__ import annotations
 import os
 import stat as _stat
 
-from masu.errors import DataLoss, InvalidArgument, KernelError, MasuError, NotFound, ResourceExhausted
+from masu.errors import (
+    DataLoss,
+    InvalidArgument,
+    KernelError,
+    MasuError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
 from masu.linux import fds, paths
 from masu.spec import jsontext
 
@@ -132,6 +141,16 @@ def check(images: Directory, *, lazy: bool = False) -> None:
 
 def _check_one(fd: int, shown: str, *, lazy: bool) -> str:
     """Checks the entries of one directory; what its link to a parent says, or ""."""
+    about = os.fstat(fd)
+    if about.st_mode & 0o022 or about.st_uid not in (0, os.geteuid()):
+        raise PermissionDenied(
+            "checkpoint",
+            shown,
+            detail=f"others may write there (uid {about.st_uid}, mode {_stat.S_IMODE(about.st_mode):o}): "
+            "CRIU opens by name what has been looked at",
+            where="--image-path",
+            hint="chown root, chmod go-w",
+        )
     parent = ""
     with os.scandir(fd) as entries:
         for number, entry in enumerate(entries):
