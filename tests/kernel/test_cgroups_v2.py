@@ -325,10 +325,14 @@ def test_exec_follows_init_out_of_the_way(box2: Box) -> None:  # noqa: F811
     assert found.paths() == {"": str(inner)}
     second = box2.start(found)
     assert sorted(group.pids()) == sorted([init.pid, second.pid])
-    # An init that somebody has moved elsewhere leads nowhere.
+    # An init that somebody has moved elsewhere leads nowhere, as long as there is the container's own.
     outside = box2.make("outside")
     directory(outside).joinpath("cgroup.procs").write_text(str(init.pid))
     assert group.for_exec(init.pid) == group
+    directory(outside).joinpath("cgroup.procs").write_text(str(second.pid))
+    inner.rmdir()
+    directory(group).rmdir()
+    assert group.for_exec(init.pid) == outside
 
 
 def test_relative_path_is_beside_the_caller(box2: Box) -> None:  # noqa: F811

@@ -62,6 +62,10 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         _namespace(error, ops, op)
     elif op.name == "clone" and number == e.ENOMEM:
         _dead_namespace(error, ops)
+    elif op.name == "clone" and number == e.EBUSY:
+        # runc's words.
+        error.what, error.detail = "clone3: error adding pid 0 to cgroups", ""
+        error.hint = "the cgroup passes controllers on to those below it: name one of them by --cgroup"
     elif op.name == "clone" and number == e.EAGAIN:
         _too_many_processes(error, ops)
     elif op.name == "rlimit":

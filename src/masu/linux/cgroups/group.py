@@ -380,21 +380,25 @@ class Cgroup:
         """The cgroup that a process joining the container goes into.
 
         On v2 a container that passes controllers on to cgroups of its own has no place for processes in its top one
-        (EBUSY); then it is init's cgroup. Otherwise it is this one.
+        (EBUSY); then it is init's cgroup. So it is when this one is gone, since init has left it and somebody has
+        removed it. Otherwise it is this one.
         """
         if self.mode != "v2":
             return self
-        path = self._paths[""]
+        path, gone = self._paths[""], False
         try:
-            if not read(None, f"{path}/cgroup.subtree_control").strip():
-                return self
+            try:
+                if not read(None, f"{path}/cgroup.subtree_control").strip():
+                    return self
+            except FileNotFoundError:
+                gone = True
             own = parse_proc_cgroup(read(None, f"/proc/{init_pid}/cgroup"))
         except OSError:
             return self
         seen = detect()
         inits = Layout(seen.mode, seen.mounts, seen.unified, own).own_directory("")
-        # Only within the container's own cgroup: init may have been moved out by somebody.
-        return Cgroup({"": inits}) if inits.startswith(f"{path}/") else self
+        # As long as there is the container's own, within that: init may have been moved out by somebody.
+        return Cgroup({"": inits}) if inits.startswith(f"{path}/") or (gone and inits) else self
 
     # --- running --------------------------------------------------------------------------------------------------
 
