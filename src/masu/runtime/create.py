@@ -113,19 +113,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     warnings = bundle.warnings
     check_sysctls(config)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
-    container = Container.make(
-        root,
-        Facts(
-            id=id,
-            bundle=bundle.path,
-            rootfs=rootfs.path,
-            created=times.now(),
-            oci_version=config.oci_version,
-            annotations=dict(config.annotations),
-            owner_uid=os.geteuid(),
-            creator=(os.getpid(), procfs.start_time(os.getpid())),
-        ),
-    )
+    container = begin(root, id, bundle, rootfs.path)
     undo = Undo()
     undo.add(container.remove_directory)
     try:
@@ -157,6 +145,24 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
         undo.run(error)
         raise
     return Created(container, launched, warnings)
+
+
+def begin(root: str, id: str, bundle: Bundle, rootfs: str) -> Container:
+    """The container as it is in the beginning: a directory of its own. Raises AlreadyExists, InvalidArgument."""
+    config = bundle.config
+    return Container.make(
+        root,
+        Facts(
+            id=id,
+            bundle=bundle.path,
+            rootfs=rootfs,
+            created=times.now(),
+            oci_version=config.oci_version,
+            annotations=dict(config.annotations),
+            owner_uid=os.geteuid(),
+            creator=(os.getpid(), procfs.start_time(os.getpid())),
+        ),
+    )
 
 
 def check_sysctls(config: Config) -> None:
@@ -193,11 +199,11 @@ class _Birth(Answers):
     def __init__(
         self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
     ) -> None:
+        super().__init__(warnings)
         self.container = container
         self.config = config
         self.options = options
         self.scope = scope
-        self.warnings = warnings
         self.listener_fd = -1
 
     def sync(self, name: str, pid: int) -> bytes:
@@ -226,9 +232,7 @@ class _Birth(Answers):
         if self.config.hooks is not None:
             from masu.runtime import hooks
 
-            # prestart first: it is the older of the two names for the same moment (config.md, "Prestart").
-            hooks.run_all(self.config, "prestart", state)
-            hooks.run_all(self.config, "createRuntime", state)
+            hooks.run_creating(self.config, state)
         # The payload is what the container's own hooks find on stdin.
         return jsontext.dumps(state).encode()
 
@@ -262,9 +266,6 @@ class _Birth(Answers):
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
-
-    def warning(self, op: Op, text: str) -> None:
-        self.warnings.append(f"{op.where or op.name}: {text}")
 
 
 def write_pid_file(path: str, pid: int) -> None:

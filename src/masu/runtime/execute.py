@@ -14,7 +14,7 @@ from masu.runtime import handover, lifecycle
 from masu.runtime.container import Container
 from masu.runtime.create import compile_seccomp, home_of, write_pid_file
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.runtime.placing import ways_in
+from masu.runtime.placing import move_in, ways_in
 from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
@@ -149,18 +149,6 @@ def _late(joins: tuple[str, ...], cgroup: Cgroup) -> tuple[tuple[str, ...], str]
     return tuple(file for file in joins if file not in late), place if late else ""
 
 
-def _enter(place: str, pid: int) -> None:
-    path = place + "/cgroup.procs"
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"%d" % pid)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise KernelError("write", path, error.errno or 0, where="linux.cgroupsPath") from error
-
-
 def _stopped(container: Container) -> FailedPrecondition:
     return FailedPrecondition(
         "cannot exec in a stopped container", detail=f"container {container.id} has just stopped"
@@ -177,13 +165,13 @@ class _Birth(Answers):
         warnings: list[str],
         late: str = "",
     ) -> None:
+        super().__init__(warnings)
         self.late = late
         self.cgroup = cgroup
         self.container = container
         self.config = config
         self.options = options
         self.listener_fd = -1
-        self.warnings = warnings
 
     def sync(self, name: str, pid: int) -> bytes:
         if name != plan_build.SYNC_CGROUP:
@@ -195,7 +183,7 @@ class _Birth(Answers):
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         if self.late:
-            _enter(self.late, pid)
+            move_in(self.late + "/cgroup.procs", pid)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, pid)
         if self.options.pidfd_socket:
@@ -210,6 +198,3 @@ class _Birth(Answers):
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
-
-    def warning(self, op: Op, text: str) -> None:
-        self.warnings.append(f"{op.where or op.name}: {text}")

@@ -30,6 +30,13 @@ def run_all(config: Config, kind: str, state: dict[str, object]) -> None:
         _run(hook, kind, index, state, spec.extras_of(config))
 
 
+def run_creating(config: Config, state: dict[str, object]) -> None:
+    """Those of the moment when the namespaces are there and the root has not been entered. prestart first: it is the
+    older of its two names (config.md, "Prestart")."""
+    run_all(config, "prestart", state)
+    run_all(config, "createRuntime", state)
+
+
 def run_all_warning(config: Config, kind: str, state: dict[str, object]) -> list[str]:
     """Runs them all, whatever happens; the failures as warnings (poststop: runtime.md, "Lifecycle")."""
     warnings = []

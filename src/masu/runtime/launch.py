@@ -70,8 +70,11 @@ class Answers:
 
     `sync` gets the name of the wait and a pid as the host sees it: of the stage for "cgroup" and "map", else of the
     container's first process, as `ready` does. An exception from any of them ends the birth: the processes are killed
-    and the exception is passed on.
+    and the exception is passed on. `warnings` gets the steps that failed without harm.
     """
+
+    def __init__(self, warnings: list[str]) -> None:
+        self.warnings = warnings
 
     def sync(self, name: str, pid: int) -> bytes:
         raise DataLoss("launch protocol", name, detail="a wait that nobody planned")
@@ -85,6 +88,7 @@ class Answers:
 
     def warning(self, op: Op, text: str) -> None:
         """A step that failed without harm."""
+        self.warnings.append(f"{op.where or op.name}: {text}")
 
 
 class Launched:

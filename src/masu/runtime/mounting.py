@@ -15,7 +15,6 @@ from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from masu.plan.ops import Op
     from masu.runtime.container import Container
     from masu.spec.runtime import Config
 
@@ -48,14 +47,14 @@ def remove(container: Container, mounts: list[object]) -> list[str]:
 
 
 def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> list[str]:
-    answers = _Warnings()
+    warnings: list[str] = []
     with container.lock():
         container.require("mount")
         target = container.open_pidfd()
         if target is None:
             raise FailedPrecondition("container not running", detail=f"container {container.id} has just stopped")
         try:
-            config = _with_mounts(container, mounts, answers.texts)
+            config = _with_mounts(container, mounts, warnings)
             join = namespaces.differing(container.facts.pid)
             if not join & _MOUNT:
                 raise FailedPrecondition(
@@ -65,24 +64,16 @@ def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> l
             if adding:
                 wishes = Wishes(cgroup_paths=container.facts.cgroup_paths)
                 ops = build.build_mounts(
-                    config, machine.gather(()), wishes, answers.texts, pidfd=target, join=join, mapped=mapped
+                    config, machine.gather(()), wishes, warnings, pidfd=target, join=join, mapped=mapped
                 )
             else:
                 ops = build.build_unmounts(config, pidfd=target, join=join, mapped=mapped)
-            launch(ops, answers, keep=(target,)).reap()
+            launch(ops, Answers(warnings), keep=(target,)).reap()
         finally:
             os.close(target)
-    return answers.texts
+    return warnings
 
 
 def _with_mounts(container: Container, mounts: list[object], warnings: list[str]) -> Config:
     config = container.config_json()
     return spec.parse_config({**config, "mounts": mounts}, warnings)
-
-
-class _Warnings(Answers):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def warning(self, op: Op, text: str) -> None:
-        self.texts.append(f"{op.where or op.name}: {text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from masu.errors import KernelError
 from masu.linux import cgroups
 from masu.linux.cgroups import Cgroup
 
@@ -102,3 +103,15 @@ def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
     cgroup, so it goes there before it is mapped."""
     directory = "" if mapped else cgroup.path() or ""
     return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
+
+
+def move_in(file: str, pid: int) -> None:
+    """Writes a pid into a cgroup's `cgroup.procs` or `tasks`. Raises KernelError."""
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError("write", file, error.errno or 0, where="linux.cgroupsPath") from error

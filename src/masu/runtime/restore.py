@@ -22,19 +22,18 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
-from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unimplemented
+from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import fds, namespaces, pidfd, procfs
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
-from masu.runtime.container import Container, Facts
-from masu.runtime.create import Undo, check_sysctls, write_pid_file
+from masu.runtime.container import Container
+from masu.runtime.create import Undo, begin, check_sysctls, write_pid_file
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
-from masu.runtime.placing import limit_processes, make_cgroup
-from masu.spec import times
+from masu.runtime.placing import limit_processes, make_cgroup, move_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,19 +135,7 @@ def _make(
     criu = rpc.find()
     with rpc.Criu(criu) as asked:
         asked.require()
-    container = Container.make(
-        root,
-        Facts(
-            id=id,
-            bundle=bundle.path,
-            rootfs=bundle.rootfs,
-            created=times.now(),
-            oci_version=config.oci_version,
-            annotations=dict(config.annotations),
-            owner_uid=os.geteuid(),
-            creator=(os.getpid(), procfs.start_time(os.getpid())),
-        ),
-    )
+    container = begin(root, id, bundle, bundle.rootfs)
     undo = Undo()
     undo.add(container.remove_directory)
     restored = Restored(container, warnings)
@@ -274,8 +261,7 @@ class _Birth:
         from masu.runtime import hooks  # by whose configuration has some
 
         state = self.container.state(lifecycle.CREATING, pid)
-        hooks.run_all(self.config, "prestart", state)
-        hooks.run_all(self.config, "createRuntime", state)
+        hooks.run_creating(self.config, state)
 
     def _check_credentials(self) -> None:
         assert self._verifier is not None
@@ -317,11 +303,4 @@ class _Birth:
 def _enter(cgroup: Cgroup, pid: int) -> None:
     """CRIU goes into the cgroup; what it raises is born there."""
     for path in cgroup.join_files():
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, str(pid).encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise KernelError("write", path, error.errno or 0, where="linux.cgroupsPath") from error
+        move_in(path, pid)
