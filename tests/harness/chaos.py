@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from harness.engine import Masu, alive, wait_until
+from harness.engine import Masu, wait_until
 from harness.subreaper import PR_SET_CHILD_SUBREAPER, descendants
 
 # What must not be in words for people: Python's own way to show things.
@@ -58,7 +58,8 @@ class Brood:
         """Returns when everything has ended by itself but for `keep`."""
         kept = set(keep)
         deadline = time.monotonic() + timeout_s
-        while left := [pid for pid in self.pids() if pid not in kept and alive(pid)]:
+        # No second look at each: who has ended since the first may have left a child that the first could not see.
+        while left := [pid for pid in self.pids() if pid not in kept]:
             shown = [f"{pid} {comm_of(pid)}" for pid in left]
             assert time.monotonic() < deadline, f"still there: {shown}"
             time.sleep(0.005)
