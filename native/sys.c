@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -402,6 +403,27 @@ sys_close_range(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
+sys_inotify_init1(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int flags = 0;
+    if (!PyArg_ParseTuple(args, "|i:inotify_init1", &flags))
+        return NULL;
+    return long_or_error(inotify_init1(flags));
+}
+
+static PyObject *
+sys_inotify_add_watch(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd;
+    PATH path = NULL;
+    unsigned int mask;
+    if (!PyArg_ParseTuple(args, "iO&I:inotify_add_watch", &fd, PyUnicode_FSConverter, &path, &mask))
+        return NULL;
+    int result = inotify_add_watch(fd, text(path), mask);
+    return result < 0 ? path_error(path) : PyLong_FromLong(result);
+}
+
+static PyObject *
 sys_prctl(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int option;
@@ -756,6 +778,8 @@ static PyMethodDef methods[] = {
     {"setns", sys_setns, METH_VARARGS, NULL},
     {"unshare", sys_unshare, METH_VARARGS, NULL},
     {"close_range", sys_close_range, METH_VARARGS, NULL},
+    {"inotify_init1", sys_inotify_init1, METH_VARARGS, NULL},
+    {"inotify_add_watch", sys_inotify_add_watch, METH_VARARGS, NULL},
     {"prctl", sys_prctl, METH_VARARGS, NULL},
     {"set_process_name", sys_set_process_name, METH_VARARGS, NULL},
     {"capget", sys_capget, METH_VARARGS, NULL},

@@ -42,7 +42,7 @@ _Noreturn static void become_hook(const struct launch *launch, const struct oper
     sys_dup3(input, STDIN, 0);
     sys_dup3(stream(launch, op, F_HOOK_STDOUT_SLOT, output), STDOUT, 0);
     sys_dup3(stream(launch, op, F_HOOK_STDERR_SLOT, output), STDERR, 0);
-    sys(__NR_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+    sys(__NR_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
     int result = (int)sys(__NR_execve, text_of(op, F_HOOK_PATH), args, env);
     sys_write(status, &result, sizeof result);
     sys_exit(127);

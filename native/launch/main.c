@@ -1,5 +1,9 @@
-/* masu-launch SOCK PLAN: two fd numbers. See launch.h. */
-#include "launch.h"
+/* One executable, several programs, by the name it is called by:
+ *
+ *   masu, masu-oci           what people and engines type (front.h)
+ *   masu-launch SOCK PLAN    two fd numbers: carries out a plan (launch.h)
+ */
+#include "../front/front.h"
 
 static struct launch the_launch;
 
@@ -32,7 +36,7 @@ static int map_plan(int fd, struct plan *plan, struct masu_error *err)
     return plan_check(plan, (const void *)address, (size_t)about.stx_size, err);
 }
 
-int main(int argc, char **argv)
+static int run_launch(int argc, char **argv)
 {
     static const char usage[] = "usage: masu-launch SOCK PLAN (it is started by masu, with two file descriptors)\n";
     struct launch *launch = &the_launch;
@@ -56,4 +60,30 @@ int main(int argc, char **argv)
     if (launch->plan.data[PLAN_FIRST] == OP_MONITOR)
         return run_monitor(launch);
     return run_stage(launch);
+}
+
+static const char *front_program(const char *path)
+{
+    static const char *const programs[] = {"masu", "masu-oci"};
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++) {
+        if (strcmp(name, programs[i]) == 0)
+            return programs[i];
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    char path[PATH_LIMIT];
+    const char *program = argc > 0 ? front_program(argv[0]) : NULL;
+    if (program == NULL && (argc < 1 || strcmp(argv[0], "masu-launch") != 0)) {
+        /* By a symlink of another name, "runc" perhaps. */
+        long length = sys(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
+        path[length > 0 ? length : 0] = '\0';
+        program = front_program(path);
+    }
+    if (program != NULL && argc > 0)
+        return run_front(argc, argv, argv + argc + 1, program);
+    return run_launch(argc, argv);
 }

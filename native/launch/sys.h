@@ -23,6 +23,7 @@
 #include <asm/socket.h>
 #include <asm/unistd.h>
 #include <linux/capability.h>
+#include <linux/close_range.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>

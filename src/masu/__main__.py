@@ -18,6 +18,7 @@ import sys  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 
@@ -25,9 +26,24 @@ def main() -> NoReturn:
     # Nearly all that a short command makes lives until its end; looking for garbage costs 2 ms of its start.
     # `thirdparty.enable` switches it on again for the commands that work longer.
     gc.disable()
+    _fill_standard_fds()
+    # -I gives only the standard library. __file__ may be relative to a cwd that will change.
+    package = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, os.path.dirname(package))
+    program, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("masu", [])
+    if program == "masu-brain":
+        from masu.brain.listener import serve
+
+        os._exit(serve(args[0], run))
+    # Nothing of ours waits for the interpreter to take itself apart, and that is a tenth of a short command's time.
+    os._exit(run(program, args))
+
+
+def run(program: str, args: list[str]) -> int:
+    """Runs a command line of `masu` or `masu-oci`; the exit status."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
-        status = _run()
+        status = _main_of(program)(args)
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
@@ -35,23 +51,17 @@ def main() -> NoReturn:
         status = 128 + 13
     except KeyboardInterrupt:
         status = 128 + 2
-    # Nothing of ours waits for the interpreter to take itself apart, and that is a tenth of a short command's time.
-    os._exit(status)
+    return status
 
 
-def _run() -> int:
-    _fill_standard_fds()
-    # -I gives only the standard library. __file__ may be relative to a cwd that will change.
-    package = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, os.path.dirname(package))
-    program, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("masu", [])
+def _main_of(program: str) -> Callable[[list[str]], int]:
     if program == "masu-oci":
-        from masu.cli.oci import main as run
+        from masu.cli.oci import main
     elif program == "masu":
-        from masu.cli.engine import main as run
+        from masu.cli.engine import main
     else:
         sys.exit(f'masu: no program "{program}" (masu, masu-oci)')
-    return run(args)
+    return main
 
 
 def _fill_standard_fds() -> None:

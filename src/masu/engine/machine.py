@@ -7,6 +7,7 @@ import stat
 
 from masu.engine.limits import DeviceNode, Facts
 from masu.errors import InvalidArgument, PermissionDenied
+from masu.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _hard_limit(name: str) -> int:
 
 
 def _oom_score_adj() -> int:
-    with open("/proc/self/oom_score_adj", "rb") as file:
+    with open(spawn.caller_proc() + "/oom_score_adj", "rb") as file:
         return int(file.read(32))
 
 

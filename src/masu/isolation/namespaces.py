@@ -349,7 +349,7 @@ def _monitor_op(
         kill_path=kill_path,
         cgroups=cgroups,
         exit_command=exit_command,
-        leave=_ways_out(),
+        leave=ways_out(),
     )
 
 
@@ -370,7 +370,7 @@ def _kill_file(cgroup: cgroups.Cgroup) -> str:
     return path if cgroup.path() and os.path.exists(path) else ""
 
 
-def _ways_out() -> tuple[str, ...]:
+def ways_out() -> tuple[str, ...]:
     """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller."""
     layout = cgroups.detect()
     roots = [layout.unified.path] if layout.unified is not None else []

@@ -86,6 +86,12 @@ def unshare(flags: int, /) -> None:
 def close_range(first: int, last: int, flags: int = 0, /) -> None:
     """close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC from 5.11."""
 
+def inotify_init1(flags: int = 0, /) -> int:
+    """inotify_init1(2)."""
+
+def inotify_add_watch(fd: int, path: _Path, mask: int, /) -> int:
+    """inotify_add_watch(2): the watch descriptor."""
+
 def prctl(option: int, two: int = 0, three: int = 0, four: int = 0, five: int = 0, /) -> int:
     """prctl(2) with numbers only."""
 

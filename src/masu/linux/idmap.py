@@ -217,7 +217,7 @@ def _run_helper(kind: str, pid: int, content: str) -> None:
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
         child = spawn.spawn(path, [path, str(pid), *content.split()], {}, stdio=(null, output, output), cwd="/")
-        status = os.waitpid(child, 0)[1]
+        status = spawn.wait(child)[1]
         said = os.pread(output, 1024, 0).decode("utf-8", "replace").strip()
     finally:
         os.close(null)

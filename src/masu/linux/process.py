@@ -1,16 +1,33 @@
-"""prctl(2) on ourselves."""
+"""prctl(2) on ourselves, or on the front that stands for us."""
 
 from __future__ import annotations
 
 from masu.errors import KernelError
-from masu.linux import _sys
+from masu.linux import _sys, spawn
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> None:
     """From now on orphans among our descendants become our children (Linux 3.4). Raises KernelError."""
+    if spawn.front is not None:
+        spawn.front.become_subreaper()
+        return
     try:
         _sys.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     except OSError as e:
         raise KernelError("prctl", "PR_SET_CHILD_SUBREAPER", e.errno or 0) from e
+
+
+def die_with_parent(number: int) -> None:
+    """Signal `number` comes when the parent ends (its thread that forked us), 0 for none. Raises KernelError."""
+    try:
+        _sys.prctl(_PR_SET_PDEATHSIG, number)
+    except OSError as e:
+        raise KernelError("prctl", "PR_SET_PDEATHSIG", e.errno or 0) from e
+
+
+def set_name(name: str) -> None:
+    """What ps(1) shows as comm, 15 bytes of it."""
+    _sys.set_process_name(name)

@@ -1,5 +1,7 @@
 """Starting a program: exactly the wanted descriptors, default signals, an executable that may be a descriptor.
 
+With a front (`masu.linux.front`) it is the front's child, else ours.
+
 Python's own `_posixsubprocess` closes descriptors before the exec, so that one that stands for the executable
 would have to leak into the program; it leaves other ignored signals ignored; and its signature changes with the
 Python version. So `_sys.spawn` does it, with vfork(2): no copy of our page tables, and errors of the child arrive
@@ -8,6 +10,8 @@ through the shared memory, without a pipe.
 
 from __future__ import annotations
 
+import os
+
 from masu.errors import KernelError
 from masu.linux import _sys
 
@@ -15,7 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from masu.linux.front import Front
+
 INHERIT = -1
+
+# Whom the caller knows as this command; None when it is ourselves.
+front: Front | None = None
 
 
 def spawn(
@@ -28,7 +37,7 @@ def spawn(
     cwd: str | None = None,
     new_session: bool = False,
 ) -> int:
-    """Start `executable` (a path, or the descriptor of an open file) and return its pid; it is the caller's child.
+    """Start `executable` (a path, or the descriptor of an open file) and return its pid, for `wait`.
 
     `env` is a mapping or a list of "NAME=value". The descriptors in `keep` keep their numbers, `stdio` become 0, 1
     and 2; no others cross the exec, whether or not they were close-on-exec. Every signal has its default action and
@@ -40,6 +49,23 @@ def spawn(
     environment = [f"{name}={value}" for name, value in env.items()] if hasattr(env, "items") else env
     try:
         kept = tuple(sorted({fd for fd in keep if fd > 2}))
-        return _sys.spawn(executable, argv, environment, kept, stdio, cwd, new_session)
+        start = _sys.spawn if front is None else front.spawn
+        return start(executable, argv, environment, kept, stdio, cwd, new_session)
     except OSError as e:
         raise KernelError("execve", argv[0] if isinstance(executable, int) else executable, e.errno or 0) from e
+
+
+def wait(pid: int, options: int = 0) -> tuple[int, int]:
+    """waitpid(2) for what `spawn` started and for what became the caller's child by CLONE_PARENT: (pid, status).
+    Raises ChildProcessError."""
+    return os.waitpid(pid, options) if front is None else front.wait(pid, options)
+
+
+def caller_pid() -> int:
+    """The process that a caller knows as this command, and that is the parent of what is spawned."""
+    return os.getpid() if front is None else front.pid
+
+
+def caller_proc() -> str:
+    """Its directory in /proc, for what is inherited from a caller (cgroup, oom_score_adj, limits)."""
+    return "/proc/self" if front is None else f"/proc/{front.pid}"

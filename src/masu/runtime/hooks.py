@@ -96,8 +96,8 @@ def _wait(pid: int, timeout_s: int | None) -> int | None:
     try:
         if not pidfd.wait_exited(fd, None if timeout_s is None else float(timeout_s)):
             pidfd.send_signal(fd, 9)
-            os.waitpid(pid, 0)
+            spawn.wait(pid)
             return None
     finally:
         os.close(fd)
-    return os.waitpid(pid, 0)[1]
+    return spawn.wait(pid)[1]

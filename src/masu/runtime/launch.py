@@ -163,7 +163,7 @@ def launch(
         raise
     finally:
         if stage:
-            os.waitpid(stage, 0)
+            spawn.wait(stage)
     return launched
 
 
@@ -233,7 +233,7 @@ def _end(launched: Launched) -> int:
         pass
     if not launched.monitor:
         try:
-            return os.waitpid(launched.pid, 0)[1]
+            return spawn.wait(launched.pid)[1]
         except ChildProcessError:
             # Cloned by a launcher that could not make it our child: it is reaped there.
             pass

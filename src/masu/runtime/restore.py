@@ -23,7 +23,7 @@ import os
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
-from masu.linux import fds, namespaces, pidfd, procfs
+from masu.linux import fds, namespaces, pidfd, procfs, spawn
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
@@ -95,7 +95,7 @@ class Restored:
         except ProcessLookupError:
             pass
         try:
-            os.waitpid(self.pid, 0)
+            spawn.wait(self.pid)
         except ChildProcessError:
             pass
         self.close()

@@ -120,7 +120,7 @@ def apply_stream(
         report, worker_report = os.pipe2(os.O_CLOEXEC)
         _enlarge(stream)
         argv = ["masu-unpack", "--root", str(tree), "--whiteouts", whiteouts]
-        argv += ["--entries", str(bounds.entries), "--bytes", str(bounds.bytes), "--parent", str(os.getpid())]
+        argv += ["--entries", str(bounds.entries), "--bytes", str(bounds.bytes), "--parent", str(spawn.caller_pid())]
         if lower >= 0:
             argv += ["--lower", str(lower)]
         if not namespaces.in_initial_user_namespace():
@@ -308,7 +308,7 @@ def _read_report(fd: int) -> bytes:
 
 
 def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return os.waitstatus_to_exitcode(spawn.wait(pid)[1])
 
 
 def _understand(said: bytes, status: int, name: str) -> tuple[int, int, int, int]:

@@ -140,7 +140,7 @@ def _user_namespace(uids: str, gids: str) -> int:
         finally:
             os.close(write)
             write = -1
-            os.waitpid(pid, 0)
+            spawn.wait(pid)
     finally:
         for fd in (read, write, ready, told):
             if fd >= 0:

@@ -11,6 +11,7 @@ import os
 
 from masu.cli.oci.create_ import Passed, is_open
 from masu.errors import InvalidArgument
+from masu.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def listening(log: Log, *, first_process: bool, complete: bool) -> Passed:
     InvalidArgument.
     """
     wanted, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
-    if pid and pid != str(os.getpid()):
+    if pid and pid != str(spawn.caller_pid()):
         return Passed(0)
     count = _number(wanted)
     if not count:

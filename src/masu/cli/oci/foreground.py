@@ -6,7 +6,7 @@ import os
 import select
 
 from masu.cli.signals import SIGCHLD, SIGWINCH, Signals
-from masu.linux import pidfd
+from masu.linux import pidfd, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _reap(pid: int) -> int | None:
     status = None
     while True:
         try:
-            child, raw = os.waitpid(-1, os.WNOHANG)
+            child, raw = spawn.wait(-1, os.WNOHANG)
         except ChildProcessError:
             return status
         if child == 0:

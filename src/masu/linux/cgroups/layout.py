@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from masu.errors import DataLoss, FailedPrecondition
+from masu.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,11 +112,12 @@ class Layout:
         return mount.path if path in ("", "/") else mount.path + path
 
 
-def detect(*, root: str = CGROUP_ROOT, proc: str = "/proc/self") -> Layout:
-    """Look at the machine. `root` and `proc` are where to look first; tests give directories of their own.
+def detect(*, root: str = CGROUP_ROOT, proc: str = "") -> Layout:
+    """Look at the machine, as the caller sees it. `root` and `proc` are where to look; tests give directories of their own.
 
     Raises DataLoss when /proc/self/cgroup cannot be understood, FailedPrecondition when it cannot be read.
     """
+    proc = proc or spawn.caller_proc()
     own = parse_proc_cgroup(_read(f"{proc}/cgroup", PROC_CGROUP_MAX))
     if _in_first_namespace(proc):
         found = _usual_places(root, own)

@@ -131,7 +131,7 @@ class Criu:
         """Hangs up and waits for its end; the wait status."""
         self._socket.close()
         pid, self.pid = self.pid, 0
-        return os.waitpid(pid, 0)[1] if pid else 0
+        return spawn.wait(pid)[1] if pid else 0
 
     def require(self, *features: str) -> None:
         """Raises Unavailable when it is too old, FailedPrecondition when it or the kernel lacks one of `features`,

@@ -1,0 +1,185 @@
+/* Processes for the brain: ours to clone, ours to wait for.
+ *
+ *   SAY_SPAWN  a: flags, b: words, c: environment strings
+ *              i32 index among the fds of: the executable, stdin, stdout, stderr, a memory file with the strings;
+ *              each -1 for none (a path, our own, the strings follow here)
+ *              u32 number of fds to keep, their numbers in the new process, ascending, the first fds in this order
+ *              strings, each ended by NUL: path of the executable, working directory or "", words, environment
+ *   ASK_ANSWER a: pid or negative errno
+ */
+#include "front.h"
+
+#define NEW_SESSION 1
+#define NOT_THERE 0xffffffffu
+
+#define CLONE_LIKE_VFORK (CLONE_VM | CLONE_VFORK | SIGNAL_CHILD)
+
+struct spawn {
+    const char *executable, *directory;
+    const char **argv, **envp;
+    bool new_session;
+    unsigned kept;                         /* the first of `from` go to the numbers in `to` */
+    int from[FDS_LIMIT + 4], to[FDS_LIMIT]; /* then the executable and the standard fds, -1 for none */
+    volatile int error;
+};
+
+int answer(const struct front *front, int result, int status)
+{
+    unsigned char message[HEADER_LENGTH] = {0};
+    number_to(message, ASK_ANSWER);
+    number_to(message + 4, (uint32_t)result);
+    number_to(message + 8, (uint32_t)status);
+    return (int)sys(__NR_sendto, front->brain, message, sizeof message, SEND_NOSIGNAL, NULL, 0);
+}
+
+/* Everything else goes at the exec, not before it: the executable's own fd is needed until then. */
+static long arrange(struct spawn *s)
+{
+    int *executable = &s->from[s->kept], *standard = executable + 1;
+    int free = s->kept > 0 ? s->to[s->kept - 1] + 1 : 3;
+    long result;
+    for (unsigned i = 0; i < s->kept + 4; i++) {
+        if (s->from[i] >= 0 && (s->from[i] = sys_fcntl(s->from[i], F_DUPFD_CLOEXEC, free)) < 0)
+            return s->from[i];
+    }
+    for (int i = 0; i < 3; i++) {
+        if (standard[i] >= 0 && (result = sys_dup3(standard[i], i, 0)) < 0)
+            return result;
+    }
+    unsigned next = 3;
+    for (unsigned i = 0; i < s->kept; i++) {
+        unsigned number = (unsigned)s->to[i];
+        if (number > next && (result = sys(__NR_close_range, next, number - 1, CLOSE_RANGE_CLOEXEC)) < 0)
+            return result;
+        if ((result = sys_dup3(s->from[i], (int)number, 0)) < 0)
+            return result;
+        next = number + 1;
+    }
+    return sys(__NR_close_range, next, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+/* In the child, on our memory: fds and signals are its own. */
+_Noreturn static void run_child(struct spawn *s)
+{
+    struct sys_sigaction usual = {0};
+    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
+        sys(__NR_rt_sigaction, signal, &usual, NULL, 8);
+    long result = arrange(s);
+    if (result >= 0 && *s->directory != '\0')
+        result = sys(__NR_chdir, s->directory);
+    if (result >= 0 && s->new_session)
+        result = sys(__NR_setsid);
+    if (result >= 0) {
+        sys_sigmask(0);
+        int executable = s->from[s->kept];
+        result = executable >= 0 ? sys(__NR_execveat, executable, "", s->argv, s->envp, AT_EMPTY_PATH)
+                                 : sys(__NR_execve, s->executable, s->argv, s->envp);
+    }
+    s->error = (int)-result;
+    sys_exit(127);
+}
+
+/* A frame of its own: the child must not return from it while we wait, vfork(2). */
+__attribute__((noinline)) static int clone_and_run(struct spawn *s)
+{
+    int pid = (int)sys(__NR_clone, CLONE_LIKE_VFORK, 0, 0, 0, 0);
+    if (pid == 0)
+        run_child(s);
+    return pid;
+}
+
+/* `count` strings at *at as an array; false when there are not as many before `end`. */
+static bool take_strings(const char **at, const char *end, uint32_t count, const char **out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const char *stop = *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
+        if (stop == NULL)
+            return false;
+        out[i] = *at;
+        *at = stop + 1;
+    }
+    return true;
+}
+
+/* -EPROTO for what is no request; else a pid or the errno of what failed. */
+static int spawn(const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
+{
+    static struct spawn s;
+    const unsigned char *at = message + HEADER_LENGTH, *end = message + length;
+    uint32_t flags = number_at(message + 4), words = number_at(message + 8), variables = number_at(message + 12);
+    if (length < HEADER_LENGTH + 24)
+        return -EPROTO;
+    s = (struct spawn){.new_session = (flags & NEW_SESSION) != 0, .kept = number_at(at + 20)};
+    if (s.kept > fd_count || (size_t)(end - at - 24) < 4 * (size_t)s.kept)
+        return -EPROTO;
+    for (unsigned i = 0; i < 5; i++) {
+        uint32_t index = number_at(at + 4 * i);
+        if (index != NOT_THERE && index >= fd_count)
+            return -EPROTO;
+        if (i < 4)
+            s.from[s.kept + i] = index == NOT_THERE ? -1 : fds[index];
+    }
+    uint32_t file = number_at(at + 16);
+    at += 24;
+    for (unsigned i = 0; i < s.kept; i++, at += 4) {
+        s.from[i] = fds[i];
+        s.to[i] = (int)number_at(at);
+        if (s.to[i] <= (i == 0 ? 2 : s.to[i - 1]))
+            return -EPROTO;
+    }
+    const char *text = (const char *)at, *text_end = (const char *)end;
+    if (file != NOT_THERE) {
+        struct statx about;
+        int result = sys_fstat(fds[file], &about);
+        long address = result < 0 ? result : sys(__NR_mmap, 0, about.stx_size, 1, 2 /* PRIVATE */, fds[file], 0);
+        if (address < 0 && address > -4096)
+            return (int)address;
+        text = (const char *)address;
+        text_end = text + about.stx_size;
+    }
+    if (words > (size_t)(text_end - text) || variables > (size_t)(text_end - text))
+        return -EPROTO;
+    size_t size = sizeof(char *) * ((size_t)words + variables + 2);
+    const char **list = sys_memory(size), *paths[2];
+    int pid = -ENOMEM;
+    if (list != NULL) {
+        s.argv = list;
+        s.envp = list + words + 1;
+        pid = -EPROTO;
+        const char *next = text;
+        if (words > 0 && take_strings(&next, text_end, 2, paths) && take_strings(&next, text_end, words, s.argv) &&
+            take_strings(&next, text_end, variables, s.envp)) {
+            s.executable = paths[0];
+            s.directory = paths[1];
+            pid = clone_and_run(&s);
+            if (pid > 0 && s.error != 0) {
+                while (sys_wait(pid, NULL, 0) == -EINTR)
+                    continue;
+                pid = -s.error;
+            }
+        }
+        sys_unmap(list, size);
+    }
+    if (file != NOT_THERE)
+        sys_unmap(text, (size_t)(text_end - text));
+    return pid;
+}
+
+void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
+{
+    answer(front, spawn(message, length, fds, fd_count), 0);
+}
+
+void do_wait(struct front *front, int pid, int options)
+{
+    int status = 0, result;
+    /* Never without an ear for signals. The brain's process ends the wait by ending itself. */
+    while ((result = sys_wait(pid, &status, options | WAIT_NO_HANG)) == 0 && (options & WAIT_NO_HANG) == 0) {
+        struct pollfd fds[] = {{front->signals, POLLIN, 0}, {front->brain, 0, 0}};
+        sys_poll(fds, 2, -1);
+        if (fds[1].revents != 0)
+            return;
+        pass_signals(front);
+    }
+    answer(front, result, status);
+}

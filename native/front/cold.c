@@ -1,0 +1,114 @@
+/* The cold interpreter, for this call, and a brain for the next. */
+#include "front.h"
+
+#define OPTIONS_COUNT 6 /* python -SIE -X utf8 __main__.py PROGRAM */
+
+/* The words that run `program` in the package, with room for `more`; NULL-ended. */
+static const char **words(const struct front *front, const char *program, char *entry, size_t size, int more)
+{
+    const char **list = sys_memory(sizeof *list * ((size_t)more + OPTIONS_COUNT + 1));
+    if (list == NULL) {
+        complain(front, "no memory");
+        sys_exit(125);
+    }
+    format_text(entry, size, "%s/__main__.py", front->package);
+    list[0] = front->python;
+    list[1] = "-SIE"; /* no site, isolated */
+    list[2] = "-X";
+    list[3] = "utf8";
+    list[4] = entry;
+    list[5] = program;
+    return list;
+}
+
+_Noreturn void go_cold(struct front *front)
+{
+    char entry[PATH_LIMIT + 16];
+    const char **list = words(front, front->program, entry, sizeof entry, front->argc);
+    const char **rest = list + OPTIONS_COUNT;
+    const char *path = front->python;
+    if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
+        format_text(entry, sizeof entry, "%s/masu-python", front->bin);
+        path = list[0] = entry;
+        list[1] = front->program;
+        rest = list + 2;
+    }
+    for (int i = 1; i < front->argc; i++)
+        *rest++ = front->argv[i];
+    *rest = NULL;
+    long result = sys(__NR_execve, path, list, front->envp);
+    complain(front, "%s cannot be executed (errno %d): the installation is not complete", path, (int)-result);
+    sys_exit(125);
+}
+
+static bool make_directory(const char *path)
+{
+    long made = sys(__NR_mkdirat, AT_FDCWD, path, 0700);
+    return made == 0 || made == -EEXIST;
+}
+
+/* The lock beside the socket, held by a brain as long as it lives, with the directories above it made; or -1. */
+static int take_lock(struct front *front)
+{
+    char path[PATH_LIMIT + 8];
+    for (unsigned number = 0; find_place(front, number); number++) {
+        format_text(path, sizeof path, "%s", front->place);
+        char *brain = strrchr(path, '/');
+        *brain = '\0';
+        char *masu = strrchr(path, '/');
+        *masu = '\0';
+        bool there = make_directory(path);
+        *masu = '/';
+        if (there && make_directory(path)) {
+            format_text(path, sizeof path, "%s.lock", front->place);
+            int lock = sys_open(AT_FDCWD, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+            if (lock >= 0 && sys(__NR_flock, lock, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0)
+                return lock;
+            if (lock >= 0) {
+                sys_close(lock);
+                return -1;
+            }
+        }
+    }
+    return -1;
+}
+
+/* In a grandchild of ours, which nobody waits for. */
+_Noreturn static void become_brain(struct front *front, int lock)
+{
+    static const char *const environment[] = {
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL,
+    };
+    char entry[PATH_LIMIT + 16];
+    struct sys_sigaction usual = {0};
+    const char **list = words(front, "masu-brain", entry, sizeof entry, 1);
+    list[OPTIONS_COUNT] = front->place;
+    int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
+    for (int fd = 0; fd < 3; fd++)
+        sys_dup3(null, fd, 0);
+    lock = sys_fcntl(lock, F_DUPFD_CLOEXEC, LOCK_FD + 1); /* not where it goes: that would stay close-on-exec */
+    sys_dup3(lock, LOCK_FD, 0);
+    sys(__NR_close_range, LOCK_FD + 1, ~0u, 0);
+    sys(__NR_setsid);
+    sys(__NR_chdir, "/");
+    sys(__NR_umask, 0077);
+    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
+        sys(__NR_rt_sigaction, signal, &usual, NULL, 8);
+    sys_sigmask(0);
+    sys(__NR_execve, front->python, list, environment);
+    sys_exit(127);
+}
+
+void start_brain(struct front *front)
+{
+    owned_fd lock = take_lock(front);
+    if (lock < 0)
+        return;
+    int child = sys_fork();
+    if (child == 0) {
+        if (sys_fork() == 0)
+            become_brain(front, lock);
+        sys_exit(0);
+    }
+    sys_wait(child, NULL, 0);
+}

@@ -1,0 +1,76 @@
+/* The front: what `masu` and `masu-oci` are when they are typed. It has an interpreter that is running already, the
+ * brain (src/masu/brain), do the thinking, and is itself what a caller knows: its child, in its process group, session,
+ * cgroup, with its limits and labels. Whatever process the command needs is a child of the front, never of the brain.
+ *
+ *   front                                         brain: one process for each call, forked ahead of it
+ *     connects ───────────────────────────────────► looks who that is (SO_PEERCRED, /proc/PID)
+ *     ◄── HELLO protocol, where the secret is ─────
+ *     reads the secret: proof of its power
+ *     ─── REQUEST argv, env, cwd, umask, fds ──────► looks whether its power is the caller's
+ *     ◄── GO pidfd, or COLD ──────────────────────── takes the caller's place
+ *     ◄── SPAWN argv, env, fds ───────────────────── wants a process
+ *     ─── ANSWER pid ──────────────────────────────►
+ *     ◄── WAIT pid ─────────────────────────────────
+ *     ─── ANSWER pid, status ──────────────────────►
+ *     ═══ signals, by kill(2) ═════════════════════►
+ *     ◄── EXIT status ──────────────────────────────
+ *
+ * When the front dies its call dies with it: the brain's process holds the reading end of a pipe of the front's, and the
+ * kernel kills it at the end of file. Where there is no brain, or where it is not certain that its power is the caller's,
+ * the front becomes a cold interpreter, with the same result. Nothing has been done before GO.
+ */
+#ifndef MASU_FRONT_H
+#define MASU_FRONT_H
+
+#include "../launch/launch.h"
+#include "protocol.h"
+
+#define SOCKET_PATH_LIMIT 108 /* sun_path, unix(7) */
+#define LOCK_FD 3             /* where a brain finds its lock */
+
+struct front {
+    const char *program; /* "masu" or "masu-oci" */
+    int argc;
+    char **argv, **envp;
+    int64_t began_ns; /* CLOCK_MONOTONIC */
+    char bin[PATH_LIMIT];     /* the directory of our own executable */
+    char package[PATH_LIMIT]; /* of Python's package masu; "" when it is for masu-python to find */
+    char python[PATH_LIMIT];
+    char place[PATH_LIMIT]; /* of the brain's socket; "" without a directory for it */
+    int brain;              /* connected socket */
+    int lifeline;           /* while this is open we live */
+    int signals;            /* signalfd of what is passed on */
+    uint64_t mask;          /* the signals that were blocked when we were started */
+    int worker;             /* pidfd of the brain's process that does our call, once it has said GO */
+    int forwarded;          /* the last signal that was passed on, or 0 */
+};
+
+/* home.c: where things are */
+const char *variable(const struct front *front, const char *name);
+/* Finds bin, python and package; prints and exits when they cannot be. */
+void find_home(struct front *front);
+/* The next directory in which a brain's socket may lie, as front->place; false when there is none. */
+bool find_place(struct front *front, unsigned number);
+
+/* cold.c: without a brain */
+_Noreturn void go_cold(struct front *front);
+/* Starts a brain for the next ones, unless somebody is doing so. */
+void start_brain(struct front *front);
+
+/* request.c: what the brain has to know */
+int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH]);
+
+/* children.c: processes that the brain wants */
+int answer(const struct front *front, int result, int status);
+void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
+void do_wait(struct front *front, int pid, int options);
+
+/* front.c */
+int run_front(int argc, char **argv, char **envp, const char *program);
+uint32_t number_at(const unsigned char *at);
+void number_to(unsigned char *at, uint32_t value);
+/* Passes signals on that have arrived. */
+void pass_signals(struct front *front);
+__attribute__((format(printf, 2, 3))) void complain(const struct front *front, const char *format, ...);
+
+#endif

@@ -1,0 +1,139 @@
+/* What the brain has to know of a call.
+ *
+ *   ASK_CALL  a: words, b: environment strings, c: umask | mask of the standard fds that are open << 16
+ *             secret; u64 ignored signals; i64 nanoseconds of our start; u32 program (0 masu, 1 masu-oci);
+ *             u32 number of further fds, then their numbers
+ *   fds       memory file of the strings (the words, then the environment, each ended by NUL); working directory;
+ *             lifeline; those of the standard fds that are open; the further ones
+ */
+#include "front.h"
+
+#define FURTHER_LIMIT 200
+
+struct entry {
+    uint64_t inode, offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+/* The fds above 2 that we were started with, ascending as the kernel lists them; -1 when there are too many. */
+static int further_fds(const int *own, unsigned own_count, int *out)
+{
+    _Alignas(8) char entries[2048];
+    int count = 0;
+    owned_fd directory = sys_open(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
+    if (directory < 0)
+        return -1;
+    for (long size; (size = sys(__NR_getdents64, directory, entries, sizeof entries)) != 0;) {
+        if (size < 0)
+            return -1;
+        for (long at = 0; at < size;) {
+            const struct entry *entry = (const void *)(entries + at);
+            uint64_t fd;
+            bool ours = !parse_number(entry->name, strlen(entry->name), INT32_MAX, &fd) || fd < 3 || (int)fd == directory;
+            for (unsigned i = 0; i < own_count; i++)
+                ours = ours || (int)fd == own[i];
+            at += entry->length;
+            if (ours)
+                continue;
+            if (count == FURTHER_LIMIT)
+                return -1;
+            out[count++] = (int)fd;
+        }
+    }
+    return count;
+}
+
+static uint64_t ignored_signals(void)
+{
+    uint64_t mask = 0;
+    for (int signal = 1; signal < 32; signal++) {
+        struct sys_sigaction action = {0};
+        if (sys(__NR_rt_sigaction, signal, NULL, &action, 8) == 0 && action.handler == 1 /* SIG_IGN */)
+            mask |= 1ull << signal;
+    }
+    return mask;
+}
+
+/* execve(2) lays words and environment out one after the other: one write takes all. -1 where it is not so. */
+static int strings_file(const struct front *front, int *variables)
+{
+    const char *begin = front->argv[0], *end = begin;
+    for (int i = 0; i < front->argc; i++) {
+        if (front->argv[i] != end)
+            return -1;
+        end += strlen(end) + 1;
+    }
+    *variables = 0;
+    for (char **at = front->envp; *at != NULL; at++, ++*variables) {
+        if (*at != end)
+            return -1;
+        end += strlen(end) + 1;
+    }
+    int file = (int)sys(__NR_memfd_create, "masu-call", 1 /* MFD_CLOEXEC */);
+    if (file >= 0 && write_whole(file, begin, (size_t)(end - begin)) == 0)
+        return file;
+    if (file >= 0)
+        sys_close(file);
+    return -1;
+}
+
+int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
+{
+    int variables, further[FURTHER_LIMIT], pipe[2];
+    struct {
+        struct sys_cmsghdr header;
+        int fds[FDS_LIMIT];
+    } control;
+    unsigned char message[HEADER_LENGTH + SECRET_LENGTH + 24 + 4 * FURTHER_LIMIT];
+    unsigned count = 0, standard = 0;
+
+    owned_fd strings = strings_file(front, &variables);
+    owned_fd directory = sys_open(AT_FDCWD, ".", O_PATH | O_DIRECTORY, 0);
+    if (strings < 0 || directory < 0 || sys_pipe(pipe, 0) < 0)
+        return -1;
+    owned_fd reading = pipe[0];
+    front->lifeline = pipe[1];
+    const int own[] = {front->brain, strings, directory, reading, front->lifeline};
+    int further_count = further_fds(own, sizeof own / sizeof *own, further);
+    if (further_count < 0)
+        return -1;
+    control.fds[count++] = strings;
+    control.fds[count++] = directory;
+    control.fds[count++] = reading;
+    for (int fd = 0; fd < 3; fd++) {
+        if (sys_fcntl(fd, F_GETFD, 0) >= 0) {
+            standard |= 1u << fd;
+            control.fds[count++] = fd;
+        }
+    }
+    unsigned mask = (unsigned)sys(__NR_umask, 0077);
+    sys(__NR_umask, mask);
+
+    unsigned char *at = message + HEADER_LENGTH;
+    uint64_t ignored = ignored_signals(), began = (uint64_t)front->began_ns;
+    number_to(message, ASK_CALL);
+    number_to(message + 4, (uint32_t)front->argc);
+    number_to(message + 8, (uint32_t)variables);
+    number_to(message + 12, mask | standard << 16);
+    memcpy(at, secret, SECRET_LENGTH);
+    at += SECRET_LENGTH;
+    number_to(at, (uint32_t)ignored);
+    number_to(at + 4, (uint32_t)(ignored >> 32));
+    number_to(at + 8, (uint32_t)began);
+    number_to(at + 12, (uint32_t)(began >> 32));
+    number_to(at + 16, strcmp(front->program, "masu-oci") == 0);
+    number_to(at + 20, (uint32_t)further_count);
+    at += 24;
+    for (int i = 0; i < further_count; i++, at += 4) {
+        number_to(at, (uint32_t)further[i]);
+        control.fds[count++] = further[i];
+    }
+
+    control.header = (struct sys_cmsghdr){sizeof control.header + count * sizeof(int), SOL_SOCKET, CMSG_RIGHTS};
+    struct sys_iovec iov = {message, (size_t)(at - message)};
+    struct sys_msghdr packet = {.iov = &iov, .iov_count = 1, .control = &control};
+    packet.control_length = (control.header.length + 7) & ~(size_t)7;
+    return sys(__NR_sendmsg, front->brain, &packet, SEND_NOSIGNAL) == (long)iov.length ? 0 : -1;
+}

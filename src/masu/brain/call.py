@@ -1,0 +1,271 @@
+"""One call: who it is from, taking the caller's place, doing what was asked for.
+
+A request (ASK_CALL; native/front/request.c writes it)
+
+    u32 type, words, environment strings, umask | mask of open standard fds << 16
+    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 0 masu, 1 masu-oci
+    u32 number of further fds, then their numbers
+    fds: file of the strings, working directory, lifeline, the standard ones that are open, the further ones
+"""
+
+from __future__ import annotations
+
+import _signal
+import fcntl
+import os
+import select
+import stat
+import sys
+from _socket import (
+    AF_UNIX,
+    SCM_RIGHTS,
+    SO_PASSCRED,
+    SO_PEERCRED,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socket,
+)
+from _struct import error as struct_error
+from _struct import pack, unpack, unpack_from
+
+from masu.linux import pidfd, powers, process, spawn
+from masu.linux.front import (
+    ASK_CALL,
+    ASK_LEAVE,
+    ASK_STATUS,
+    FDS_LIMIT,
+    HEADER_LENGTH,
+    MESSAGE_LIMIT,
+    SAY_COLD,
+    SAY_EXIT,
+    SAY_GO,
+    SECRET_LENGTH,
+    Front,
+    send,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.brain.listener import Shared
+
+_SCM_CREDENTIALS = 2
+_PROGRAMS = ("masu", "masu-oci")
+# What a caller may take to write down what it wants.
+_PATIENCE_MS = 5000
+# The most that the kernel takes for words and environment is a quarter of the stack's limit, 6 MB (execve(2)).
+_STRINGS_MAX = 16 << 20
+# fcntl(2)
+_F_SETSIG = 10
+
+
+class Refused(Exception):
+    """No call for us: the caller goes cold, for the reason given."""
+
+
+class Request:
+    """What came from a front, understood. The fds are the owner's to close."""
+
+    __slots__ = ("argv", "cwd", "env", "further", "ignored", "lifeline", "program", "secret", "standard", "umask")
+
+    def __init__(self, message: bytes, fds: list[int]) -> None:
+        """Raises Refused for what is no request."""
+        try:
+            kind, words, variables, mask = unpack_from("<IIII", message)
+            at = HEADER_LENGTH + SECRET_LENGTH
+            self.secret = message[HEADER_LENGTH:at]
+            self.ignored, _, program, count = unpack_from("<QqII", message, at)
+            numbers: tuple[int, ...] = unpack(f"<{count}I", message[at + 24 :])
+            self.program = _PROGRAMS[program]
+        except (struct_error, IndexError, MemoryError, OverflowError) as error:
+            raise Refused("not a request") from error
+        standard = [fd for fd in range(3) if mask >> 16 & 1 << fd]
+        if kind != ASK_CALL or len(fds) != 3 + len(standard) + count or mask >> 19:
+            raise Refused("not a request")
+        strings, self.cwd, self.lifeline = fds[:3]
+        self.umask = mask & 0o777
+        self.standard = dict(zip(standard, fds[3:], strict=False))
+        self.further = dict(zip(numbers, fds[3 + len(standard) :], strict=True))
+        if len(self.further) != count or any(number < 3 or number >= 1 << 20 for number in numbers):
+            raise Refused("impossible numbers of descriptors")
+        texts = _strings(strings, words, variables)
+        self.argv = texts[:words]
+        self.env = texts[words:]
+
+
+def _strings(fd: int, words: int, variables: int) -> list[str]:
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > _STRINGS_MAX or words < 1:
+        raise Refused("no strings")
+    texts = os.pread(fd, about.st_size, 0).split(b"\0")
+    if texts.pop() != b"" or len(texts) != words + variables:
+        raise Refused("no such number of strings")
+    return [os.fsdecode(text) for text in texts]
+
+
+def connection_of(fd: int) -> socket:
+    return socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=fd)
+
+
+def wait_and_serve(shared: Shared, keeper: int) -> int:
+    """A spare's life; the exit status of its process."""
+    from masu.brain import preload
+    from masu.brain.listener import hello, high
+
+    process.die_with_parent(_signal.SIGKILL)
+    if os.getppid() != keeper:
+        return 0
+    if not _is_wanted(shared):
+        preload.warm_up()
+    try:
+        fd, _ = shared.listener._accept()
+    except OSError:
+        return 0  # shut: the keeper leaves
+    process.die_with_parent(0)
+    os.write(shared.taken, os.getpid().to_bytes(4, "little"))
+    connection = connection_of(high(fd))
+    peer = unpack("=iII", connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
+    try:
+        # Opened before it is asked anything, and the answer tells by whom it was sent: as long as both are the same
+        # process, nobody can have been given its pid.
+        proc = os.open(f"/proc/{peer}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+        send(connection, hello(shared, busy=shared.stale))
+        message, received, sender = _receive(connection)
+    except (OSError, Refused):
+        return 0
+    if sender != peer or not message:
+        return 0
+    kind = int.from_bytes(message[:4], "little")
+    if kind in (ASK_STATUS, ASK_LEAVE):
+        return _control(shared, keeper, kind, connection)
+    try:
+        request = _admitted(shared, Request(message, received), proc)
+    except (Refused, OSError) as error:
+        send(connection, pack("<IIII", SAY_COLD, 0, 0, 0) + str(error).encode("utf-8", "replace"))
+        return 0
+    os.close(proc)
+    os.close(received[0])
+    shared.listener.close()
+    _take_place(request)
+    spawn.front = Front(connection, peer)
+    own = pidfd.open(os.getpid())
+    send(connection, pack("<IIII", SAY_GO, 0, 0, 0), [own])
+    os.close(own)
+    status = shared.program(request.program, sys.argv[2:])
+    send(connection, pack("<IiII", SAY_EXIT, status, 0, 0))
+    return 0
+
+
+def _is_wanted(shared: Shared) -> bool:
+    """Whether somebody waits already."""
+    poll = select.poll()
+    poll.register(shared.listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _receive(connection: socket) -> tuple[bytes, list[int], int]:
+    """(message, its fds, the sender's pid); nothing at the end of file. Raises Refused after too long a silence."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if not poll.poll(_PATIENCE_MS):
+        raise Refused("silence")
+    space = 32 + 16 + 4 * FDS_LIMIT + 4
+    message, ancillary, _, _ = connection.recvmsg(MESSAGE_LIMIT, space)
+    received: list[int] = []
+    sender = 0
+    for level, kind, payload in ancillary:
+        if level == SOL_SOCKET and kind == SCM_RIGHTS:
+            received += unpack(f"={len(payload) // 4}i", payload[: len(payload) // 4 * 4])
+        elif level == SOL_SOCKET and kind == _SCM_CREDENTIALS:
+            sender = unpack_from("=i", payload)[0]
+    return message, received, sender
+
+
+def _admitted(shared: Shared, request: Request, proc: int) -> Request:
+    """The request, when we may stand in for who sent it. Raises Refused, OSError."""
+    if request.secret != shared.secret:
+        raise Refused("the secret is another")
+    other = powers.difference(shared.powers, powers.of(proc))
+    if other:
+        raise Refused(f"{other} is another than ours")
+    if any(text.startswith("NOTIFY_SOCKET=") for text in request.env):
+        raise Refused("a service manager listens to its own service only")
+    return request
+
+
+def _take_place(request: Request) -> None:
+    """Makes what the caller has our own."""
+    # From here on the end of the caller is ours: the kernel sends SIGKILL when its end of the pipe is closed.
+    fcntl.fcntl(request.lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(request.lifeline, _F_SETSIG, _signal.SIGKILL)
+    fcntl.fcntl(request.lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    poll = select.poll()
+    poll.register(request.lifeline, select.POLLIN)
+    if poll.poll(0):
+        os._exit(0)
+    os.fchdir(request.cwd)
+    os.close(request.cwd)
+    os.umask(request.umask)
+    for number in range(1, 32):
+        if request.ignored >> number & 1 and number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(number, _signal.SIG_IGN)
+    _place_fds(request)
+    os.environ.clear()
+    for text in request.env:
+        name, _, value = text.partition("=")
+        if name:
+            os.environ[name] = value
+    sys.argv[1:] = [request.program, *request.argv[1:]]
+    _new_streams()
+
+
+def _place_fds(request: Request) -> None:
+    from masu.brain.listener import FDS_BEGIN, high
+
+    if request.further:
+        # What came lies on numbers that others of it may want.
+        last = max(max(request.further), FDS_BEGIN)
+        moved = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for number, fd in request.further.items()}
+        for fd in request.further.values():
+            os.close(fd)
+        request.lifeline = high(request.lifeline)
+        for number, fd in request.standard.items():
+            os.dup2(fd, number)
+            os.close(fd)
+        for number, fd in moved.items():
+            os.dup2(fd, number)
+            os.close(fd)
+        return
+    for number, fd in request.standard.items():
+        os.dup2(fd, number)
+        os.close(fd)
+
+
+def _new_streams() -> None:
+    """As the interpreter makes them at its start, in UTF-8 mode (PEP 540)."""
+    for fd, name, mode, errors in (
+        (0, "stdin", "r", "surrogateescape"),
+        (1, "stdout", "w", "surrogateescape"),
+        (2, "stderr", "w", "backslashreplace"),
+    ):
+        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
+        if fd == 2:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        setattr(sys, name, stream)
+
+
+def _control(shared: Shared, keeper: int, kind: int, connection: socket) -> int:
+    if kind == ASK_LEAVE:
+        os.kill(keeper, _signal.SIGTERM)
+    from masu import __version__
+    from masu.spec import jsontext
+
+    about = {
+        "pid": keeper,
+        "version": __version__,
+        "package": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        "started": shared.started,
+        "calls": int.from_bytes(shared.calls[:8], "little"),
+    }
+    send(connection, jsontext.dumps(about).encode())
+    return 0

@@ -1,0 +1,247 @@
+"""The keeper of a brain: a socket, some spares that wait at it, and the end of both.
+
+The socket's name says for which installation and namespaces it is (native/front/home.c). A lock beside it, taken by the
+front that has started us, keeps a second brain away as long as this one lives; a socket whose brain was killed is
+refused by connect(2), and replaced.
+
+It leaves when nobody has called for a minute, when one of the files that it is made of has changed, when asked to
+(SIGTERM, `masu brain stop`). Then no new call is taken, and those that have begun come to their end.
+"""
+
+from __future__ import annotations
+
+import _signal
+import fcntl
+import gc
+import mmap
+import os
+import select
+import sys
+import time
+from _socket import SHUT_RDWR
+
+from masu.brain import call, preload
+from masu.isolation import attach, namespaces
+from masu.linux import fds, powers, process
+from masu.linux.front import PROTOCOL_VERSION, SAY_HELLO, SECRET_LENGTH, send
+from masu.linux.watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+
+IDLE_S = 60.0
+# One for each processor is enough to hide what a fork costs; more are memory.
+SPARES = 2
+# Beyond, callers go cold: each call is a process of some megabytes.
+CALLS_MAX = 64
+_BACKLOG = 256
+# Above what a caller's own descriptors are likely to be: a spare gives those their numbers.
+FDS_BEGIN = 400
+_FAILURES_MAX = 5
+
+
+class Shared:
+    """What keeper and spares know of each other: inherited over fork(2)."""
+
+    __slots__ = ("calls", "listener", "path", "powers", "program", "secret", "secret_fd", "started", "taken", "watch")
+
+    def __init__(self, path: str, program: Callable[[str, list[str]], int]) -> None:
+        self.path = path
+        self.program = program
+        self.started = time.time()
+        self.calls = mmap.mmap(-1, mmap.PAGESIZE)  # how many there were, as the keeper counts them
+        self.secret = os.urandom(SECRET_LENGTH)
+        self.secret_fd = high(fds.memfd("masu-secret", self.secret))
+        self.watch = Watch(ignored=frozenset(("__pycache__",)))
+        proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.powers = powers.of(proc)
+        os.close(proc)
+        self.listener: socket
+        self.taken = -1
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file that we are made of has changed: the keeper may not have noticed yet."""
+        poll = select.poll()
+        poll.register(self.watch, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def high(fd: int) -> int:
+    """The same file at a number out of the way."""
+    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FDS_BEGIN)
+    os.close(fd)
+    return moved
+
+
+def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
+    """Listens at `path` until it is time to leave; the exit status. `program` runs a command line."""
+    process.set_name("masu:[brain]")
+    shared = Shared(path, program)
+    if powers.difference(shared.powers, shared.powers):
+        return 0  # we have a seccomp filter: nobody could be served
+    _leave_the_caller()
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    shared.watch.add_tree(package)
+    shared.watch.add(os.path.realpath(sys.executable))
+    preload.everything()
+    _signal.signal(_signal.SIGTERM, _noted)
+    _signal.signal(_signal.SIGCHLD, _noted)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    gc.collect()
+    gc.freeze()
+    shared.listener = attach.listen(path)
+    shared.listener.listen(_BACKLOG)
+    try:
+        Keeper(shared).run()
+    finally:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+    return 0
+
+
+def _noted(*_: object) -> None:
+    """The number travels through the wakeup fd."""
+
+
+def _leave_the_caller() -> None:
+    """Out of its cgroup, where a service manager would end us with it, and without its priority, as far as we may."""
+    for file in namespaces.ways_out():
+        try:
+            with open(file, "w") as procs:
+                procs.write("0")
+        except OSError:
+            continue
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    except OSError:
+        pass
+
+
+class Keeper:
+    """Forks spares and counts calls."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.spares: set[int] = set()
+        self.calls: set[int] = set()
+        self.failures = 0
+        self.leaving = False
+        self._seen = time.monotonic()
+        self._taken, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        shared.taken = high(write)
+        self._wake, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self) -> None:
+        _signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        poll = select.poll()
+        for fd in (self._taken, self._wake, self.shared.watch.fileno()):
+            poll.register(fd, select.POLLIN)
+        while not (self.leaving and not self.spares and not self.calls):
+            full = len(self.calls) >= CALLS_MAX
+            if not self.leaving:
+                while not full and len(self.spares) < SPARES:
+                    self._fork()
+                if full:
+                    poll.register(self.shared.listener, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(self._patience_ms())}
+            if full and not self.leaving:
+                poll.unregister(self.shared.listener)
+                if self.shared.listener.fileno() in ready:
+                    self._refuse()
+            self._count_taken()
+            if self._wake in ready:
+                self._reap(os.read(self._wake, 512))
+            if self.shared.watch.changed() or self._patience_ms() == 0:
+                self._leave()
+
+    def _patience_ms(self) -> float | None:
+        if self.leaving or self.calls:
+            return None
+        return max(0.0, IDLE_S - (time.monotonic() - self._seen)) * 1000
+
+    def _fork(self) -> None:
+        keeper = os.getpid()
+        pid = os.fork()
+        if pid:
+            self.spares.add(pid)
+            return
+        status = 1
+        try:
+            _signal.set_wakeup_fd(-1)
+            for number in (_signal.SIGTERM, _signal.SIGCHLD):
+                _signal.signal(number, _signal.SIG_DFL)
+            for fd in (self._taken, self._wake, self._wakeup):
+                os.close(fd)
+            status = call.wait_and_serve(self.shared, keeper)
+        finally:
+            os._exit(status)
+
+    def _count_taken(self) -> None:
+        try:
+            data = os.read(self._taken, 4096)
+        except BlockingIOError:
+            return
+        self._seen = time.monotonic()
+        self.failures = 0
+        for at in range(0, len(data), 4):
+            pid = int.from_bytes(data[at : at + 4], "little")
+            if pid in self.spares:
+                self.spares.discard(pid)
+                self.calls.add(pid)
+        count = int.from_bytes(self.shared.calls[:8], "little") + len(data) // 4
+        self.shared.calls[:8] = count.to_bytes(8, "little")
+
+    def _reap(self, numbers: bytes) -> None:
+        if _signal.SIGTERM in numbers:
+            self._leave()
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._count_taken()
+            if pid in self.calls:
+                self.calls.discard(pid)
+                self._seen = time.monotonic()
+            elif pid in self.spares:
+                self.spares.discard(pid)
+                self.failures += 1
+                if self.failures >= _FAILURES_MAX:
+                    self._leave()  # something is wrong with us; a new one may do better
+
+    def _refuse(self) -> None:
+        try:
+            fd, _ = self.shared.listener._accept()
+        except OSError:
+            return
+        connection = call.connection_of(fd)
+        try:
+            send(connection, hello(self.shared, busy=True))
+        except OSError:
+            pass
+        connection.close()
+
+    def _leave(self) -> None:
+        """No new call: spares find the socket shut and end, callers that nobody has answered go cold."""
+        if self.leaving:
+            return
+        self.leaving = True
+        try:
+            os.unlink(self.shared.path)
+        except FileNotFoundError:
+            pass
+        self.shared.listener.shutdown(SHUT_RDWR)
+
+
+def hello(shared: Shared, *, busy: bool = False) -> bytes:
+    numbers = (SAY_HELLO, PROTOCOL_VERSION, int(busy), shared.secret_fd)
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
+
