@@ -15,6 +15,9 @@ from harness import leftovers, programs
 from masu.store import NamespaceStore, Store, open_store
 
 # A guest (tests/vm) has a list of its own.
+# What a brain does is tested where it is asked for; no test is to start one that outlives it.
+os.environ.setdefault("MASU_BRAIN", "off")
+
 SKIPS = Path(os.environ.get("MASU_TEST_SKIPS") or Path(__file__).parent / "expected-skips.txt")
 
 

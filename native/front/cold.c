@@ -62,7 +62,10 @@ static int take_lock(struct front *front)
         if (there && make_directory(path)) {
             format_text(path, sizeof path, "%s.lock", front->place);
             int lock = sys_open(AT_FDCWD, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-            if (lock >= 0 && sys(__NR_flock, lock, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0)
+            struct statx about;
+            /* A brain that leaves unlinks it, and with it what others wait for by its name. */
+            if (lock >= 0 && sys(__NR_flock, lock, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0 &&
+                sys_fstat(lock, &about) == 0 && about.stx_nlink > 0)
                 return lock;
             if (lock >= 0) {
                 sys_close(lock);

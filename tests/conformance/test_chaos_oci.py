@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ class Oci(Runtime):
     def __init__(self, folder: Path) -> None:
         super().__init__("masu-oci", folder)
         # without the shell of ./masu-oci: killed is who was started
-        self.command = [sys.executable, "-SIE", f"{ROOT}/src/masu/__main__.py", "masu-oci", "--root", str(self.root)]
+        self.command = [f"{ROOT}/src/masu/libexec/masu-oci", "--root", str(self.root)]
         self.cgroup = f"/masu-chaos-{os.urandom(4).hex()}"
 
     def bundle(self, rootfs: Path, change: Callable[[dict[str, Any]], object] | None = None) -> Path:

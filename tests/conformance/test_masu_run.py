@@ -7,13 +7,12 @@ import resource
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import images
 import pytest
-from harness.engine import SOURCE, Masu, cgroups_of, wait_until
+from harness.engine import MASU, Masu, cgroups_of, wait_until
 from harness.programs import peer
 from harness.pty import Terminal
 
@@ -460,7 +459,7 @@ def test_errors_come_before_anything_is_made(masu: Masu, box: str) -> None:
 def test_help_is_dockers() -> None:
 
     done = subprocess.run(
-        [sys.executable, "-SIE", SOURCE, "masu", "run", "--help"], capture_output=True, text=True, check=True
+        [MASU, "run", "--help"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith(
         "Usage:  masu run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nCreate and run a new container"

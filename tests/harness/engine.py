@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ import images
 
 from harness.programs import ROOT
 
-SOURCE = str(ROOT / "src" / "masu" / "__main__.py")
+# The command itself: no shell between it and the test.
+MASU = str(ROOT / "src" / "masu" / "libexec" / "masu")
 
 
 class Masu:
@@ -33,7 +33,7 @@ class Masu:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-SIE", SOURCE, "masu", "--root", str(self.root), "--run", str(self.run)]
+        return [MASU, "--root", str(self.root), "--run", str(self.run)]
 
     def __call__(self, *args: str, input: str | bytes | None = None, timeout_s: float = 60, **options: Any) -> str:
         """Standard output of a command that succeeds."""

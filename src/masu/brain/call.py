@@ -25,8 +25,8 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
-from _struct import error as struct_error
-from _struct import pack, unpack, unpack_from
+from struct import error as struct_error
+from struct import pack, unpack, unpack_from
 
 from masu.linux import pidfd, powers, process, spawn
 from masu.linux.front import (
@@ -102,14 +102,18 @@ def _strings(fd: int, words: int, variables: int) -> list[str]:
     return [os.fsdecode(text) for text in texts]
 
 
-def connection_of(fd: int) -> socket:
-    return socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=fd)
+def accept(listener: socket) -> socket:
+    """Waits for a caller; its connection, at a number out of the way. Raises OSError when the socket is shut."""
+    from masu.brain.listener import high
+
+    fd, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.socket.accept is made of
+    return socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(fd))
 
 
 def wait_and_serve(shared: Shared, keeper: int) -> int:
     """A spare's life; the exit status of its process."""
     from masu.brain import preload
-    from masu.brain.listener import hello, high
+    from masu.brain.listener import hello
 
     process.die_with_parent(_signal.SIGKILL)
     if os.getppid() != keeper:
@@ -117,12 +121,11 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     if not _is_wanted(shared):
         preload.warm_up()
     try:
-        fd, _ = shared.listener._accept()
+        connection = accept(shared.listener)
     except OSError:
         return 0  # shut: the keeper leaves
     process.die_with_parent(0)
     os.write(shared.taken, os.getpid().to_bytes(4, "little"))
-    connection = connection_of(high(fd))
     peer = unpack("=iII", connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
     try:
         # Opened before it is asked anything, and the answer tells by whom it was sent: as long as both are the same
@@ -248,9 +251,7 @@ def _new_streams() -> None:
         (1, "stdout", "w", "surrogateescape"),
         (2, "stderr", "w", "backslashreplace"),
     ):
-        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
-        if fd == 2:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        stream = open(fd, mode, 1 if fd == 2 else -1, encoding="utf-8", errors=errors, closefd=False)
         setattr(sys, name, stream)
 
 

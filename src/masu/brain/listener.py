@@ -97,10 +97,11 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     try:
         Keeper(shared).run()
     finally:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        for remove, name in ((os.unlink, path), (os.unlink, path + ".lock"), (os.rmdir, os.path.dirname(path))):
+            try:
+                remove(name)
+            except OSError:
+                continue
     return 0
 
 
@@ -219,10 +220,9 @@ class Keeper:
 
     def _refuse(self) -> None:
         try:
-            fd, _ = self.shared.listener._accept()
+            connection = call.accept(self.shared.listener)
         except OSError:
             return
-        connection = call.connection_of(fd)
         try:
             send(connection, hello(self.shared, busy=True))
         except OSError:

@@ -34,3 +34,14 @@ def everything() -> None:
 def warm_up() -> None:
     """Does in a spare what most calls do and that has no effect, so that its memory is its own by then: after fork(2)
     each page is copied when it is first written, and Python writes wherever it looks."""
+    from masu.cli import engine, oci
+    from masu.plan import encode
+    from masu.runtime import bundle, preview
+    from masu.spec import jsontext
+    from masu.spec import runtime as spec
+
+    oci.PROGRAM.parse(["--log", "/dev/null", "run", "--bundle", "/", "nobody"])
+    engine.PROGRAM.parse(["run", "--rm", "nothing"])
+    document = {**spec.default_config(cgroup2=True), "root": {"path": "/"}}
+    made = bundle.parse("/", jsontext.dumps(document).encode())
+    encode.encode(preview.plan(made, "nobody"))

@@ -1,7 +1,7 @@
 """The native front (native/front): the process that a caller knows as this command, while the work is done here.
 
-A cold start has none: then the caller's process is this very one. With one, the processes that the command needs are the
-front's children (`masu.linux.spawn` sees to that), and what is said of the caller in /proc is found under its pid.
+A cold start has none: then the caller's process is this very one. With one, the processes that the command needs are
+the front's children (`masu.linux.spawn` sees to that), and what /proc says of the caller is found under its pid.
 
 Messages are packets on a unix socket; native/front/front.h draws their order. Each begins with four u32: the type and
 three numbers. Those of the front's side are encoded and understood in `masu.brain.call`.
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 from _socket import MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET
-from _struct import error as struct_error
-from _struct import pack, unpack_from
 from _thread import allocate_lock
+from struct import error as struct_error
+from struct import pack, unpack_from
 
 from masu.errors import DataLoss, Unavailable
 

@@ -24,12 +24,17 @@ _LABELS = ("attr/current", "attr/exec")
 _LIMIT_BYTES = 1 << 16
 
 
-def of(proc: int) -> dict[str, bytes | str | tuple[int, ...]]:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Powers = dict[str, bytes | str | tuple[int, ...]]
+
+
+def of(proc: int) -> Powers:
     """The powers of a process by name; `proc` is an open directory /proc/PID.
 
     Raises OSError when it is gone, or not ours to look at.
     """
-    found: dict[str, bytes | str | tuple[int, ...]] = {}
+    found: Powers = {}
     for name in _SPACES:
         found[name] = os.readlink("ns/" + name, dir_fd=proc)
     root = os.stat("root", dir_fd=proc)
@@ -47,8 +52,8 @@ def of(proc: int) -> dict[str, bytes | str | tuple[int, ...]]:
     return found
 
 
-def difference(one: dict[str, bytes | str | tuple[int, ...]], two: dict[str, bytes | str | tuple[int, ...]]) -> str:
-    """The name of a power that both do not have alike, "" when there is none. A seccomp filter is never like another."""
+def difference(one: Powers, two: Powers) -> str:
+    """The name of a power that both do not have alike, "" when there is none. No seccomp filter is like another."""
     for name, value in one.items():
         if two.get(name) != value:
             return name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def own_copy(runtime: Runtime) -> Path:
     """Makes `runtime` run from a copy of the package, which an attack may ruin; its launcher."""
     package = runtime.folder / "masu"
     shutil.copytree(programs.ROOT / "src" / "masu", package, ignore=shutil.ignore_patterns("__pycache__"))
-    runtime.command[:1] = [sys.executable, "-SIE", str(package / "__main__.py"), "masu-oci"]
+    runtime.command[:1] = [str(package / "libexec" / "masu-oci")]
     return package / "libexec" / "masu-launch"
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 
 from masu.errors import DataLoss, FailedPrecondition
-from masu.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,11 +112,14 @@ class Layout:
 
 
 def detect(*, root: str = CGROUP_ROOT, proc: str = "") -> Layout:
-    """Look at the machine, as the caller sees it. `root` and `proc` are where to look; tests give directories of their own.
+    """Look at the machine, as the caller sees it. `root` and `proc` are where to look: tests have directories of theirs.
 
     Raises DataLoss when /proc/self/cgroup cannot be understood, FailedPrecondition when it cannot be read.
     """
-    proc = proc or spawn.caller_proc()
+    if not proc:
+        from masu.linux import spawn  # who only uses cgroups that are there never comes here
+
+        proc = spawn.caller_proc()
     own = parse_proc_cgroup(_read(f"{proc}/cgroup", PROC_CGROUP_MAX))
     if _in_first_namespace(proc):
         found = _usual_places(root, own)
