@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import os
 from _socket import MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET
+from _struct import pack, unpack
 from _thread import allocate_lock
-from struct import error as struct_error
-from struct import pack, unpack_from
 
 from masu.errors import DataLoss, Unavailable
 
@@ -96,10 +95,9 @@ class Front:
             answer = self._sock.recv(MESSAGE_LIMIT)
         if not answer:
             raise Unavailable("caller", detail="it has gone")
-        try:
-            kind, result, status, _ = unpack_from("<IiII", answer)
-        except struct_error as error:
-            raise DataLoss("front", detail=f"an answer of {len(answer)} bytes") from error
+        if len(answer) != HEADER_LENGTH:
+            raise DataLoss("front", detail=f"an answer of {len(answer)} bytes")
+        kind, result, status, _ = unpack("<IiII", answer)
         if kind != ASK_ANSWER:
             raise DataLoss("front", detail=f"an answer of type {kind}")
         if result < 0:

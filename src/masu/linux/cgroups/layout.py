@@ -112,7 +112,7 @@ class Layout:
 
 
 def detect(*, root: str = CGROUP_ROOT, proc: str = "") -> Layout:
-    """Look at the machine, as the caller sees it. `root` and `proc` are where to look: tests have directories of theirs.
+    """Look at the machine, as the caller sees it. `root` and `proc` are where to look; tests have places of theirs.
 
     Raises DataLoss when /proc/self/cgroup cannot be understood, FailedPrecondition when it cannot be read.
     """
