@@ -251,7 +251,9 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     find_home(&front);
     const char *wish = variable(&front, "MASU_BRAIN");
     bool required = strcmp(wish, "require") == 0;
-    if (strcmp(wish, "off") != 0 && front.package[0] != '\0') {
+    /* A service manager looks at who speaks to it: that has to be us. */
+    bool notifies = *variable(&front, "NOTIFY_SOCKET") != '\0';
+    if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
         for (int64_t left_ms = WAIT_FOR_BRAIN_MS;; left_ms -= RETRY_MS) {
             enum outcome outcome = begin(&front);
             if (outcome == ACCEPTED)

@@ -191,8 +191,6 @@ def _admitted(shared: Shared, request: Request, proc: int) -> Request:
     other = powers.difference(shared.powers, powers.of(proc))
     if other:
         raise Refused(f"{other} is another than ours")
-    if any(text.startswith("NOTIFY_SOCKET=") for text in request.env):
-        raise Refused("a service manager listens to its own service only")
     return request
 
 
@@ -223,25 +221,22 @@ def _take_place(request: Request) -> None:
 
 
 def _place_fds(request: Request) -> None:
+    """The caller's descriptors get the numbers that they have there; above 2 nothing else lies among them."""
     from masu.brain.listener import FDS_BEGIN, high
 
-    if request.further:
-        # What came lies on numbers that others of it may want.
-        last = max(max(request.further), FDS_BEGIN)
-        moved = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, last + 1) for number, fd in request.further.items()}
-        for fd in request.further.values():
-            os.close(fd)
-        request.lifeline = high(request.lifeline)
-        for number, fd in request.standard.items():
-            os.dup2(fd, number)
-            os.close(fd)
-        for number, fd in moved.items():
-            os.dup2(fd, number)
-            os.close(fd)
-        return
-    for number, fd in request.standard.items():
+    request.lifeline = high(request.lifeline)
+    # What came lies on numbers that others of it may want.
+    above = max((FDS_BEGIN, *request.further)) + 1
+    moved = [(number, _moved(fd, above)) for number, fd in request.further.items()]
+    for number, fd in (*request.standard.items(), *moved):
         os.dup2(fd, number)
         os.close(fd)
+
+
+def _moved(fd: int, above: int) -> int:
+    other: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
+    os.close(fd)
+    return other
 
 
 def _new_streams() -> None:

@@ -18,7 +18,7 @@ import os
 import select
 import sys
 import time
-from _socket import SHUT_RDWR
+from _socket import AF_UNIX, SHUT_RDWR, SOCK_SEQPACKET, socket
 
 from masu.brain import call, preload
 from masu.isolation import attach, namespaces
@@ -28,7 +28,6 @@ from masu.linux.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable
 
 IDLE_S = 60.0
@@ -55,6 +54,7 @@ class Shared:
         self.secret = os.urandom(SECRET_LENGTH)
         self.secret_fd = high(fds.memfd("masu-secret", self.secret))
         self.watch = Watch(ignored=frozenset(("__pycache__",)))
+        self.watch.move(FDS_BEGIN)
         proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.powers = powers.of(proc)
         os.close(proc)
@@ -76,6 +76,10 @@ def high(fd: int) -> int:
     return moved
 
 
+# Where the front has left the lock (native/front/front.h).
+LOCK_FD = 3
+
+
 def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     """Listens at `path` until it is time to leave; the exit status. `program` runs a command line."""
     process.set_name("masu:[brain]")
@@ -92,7 +96,7 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     gc.collect()
     gc.freeze()
-    shared.listener = attach.listen(path)
+    shared.listener = socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(attach.listen(path).detach()))
     shared.listener.listen(_BACKLOG)
     try:
         Keeper(shared).run()
@@ -134,6 +138,7 @@ class Keeper:
         self.failures = 0
         self.leaving = False
         self._seen = time.monotonic()
+        self._lock = high(LOCK_FD)  # until we end, and no spare longer than us
         self._taken, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         shared.taken = high(write)
         self._wake, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -177,7 +182,7 @@ class Keeper:
             _signal.set_wakeup_fd(-1)
             for number in (_signal.SIGTERM, _signal.SIGCHLD):
                 _signal.signal(number, _signal.SIG_DFL)
-            for fd in (self._taken, self._wake, self._wakeup):
+            for fd in (self._lock, self._taken, self._wake, self._wakeup):
                 os.close(fd)
             status = call.wait_and_serve(self.shared, keeper)
         finally:

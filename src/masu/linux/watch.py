@@ -31,6 +31,13 @@ class Watch:
     def fileno(self) -> int:
         return self._fd
 
+    def move(self, number: int) -> None:
+        """To a descriptor that is at least `number`."""
+        from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+        old, self._fd = self._fd, fcntl(self._fd, F_DUPFD_CLOEXEC, number)
+        os.close(old)
+
     def add(self, path: str) -> None:
         """A file, or a directory with the files that lie directly in it. Raises KernelError."""
         try:
