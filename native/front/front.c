@@ -39,16 +39,16 @@ void complain(const struct front *front, const char *format, ...)
 
 /* ---- signals: a caller's are for who does the work ---- */
 
-/* Those whose usual action ends a process and that somebody sends, and what tells of children and windows. */
-#define PASSED_ON                                                                                                      \
-    (1ull << (SIGNAL_HANGUP - 1) | 1ull << (SIGNAL_INTERRUPT - 1) | 1ull << (SIGNAL_QUIT - 1) | 1ull << (10 - 1) |     \
-     1ull << (12 - 1) | 1ull << (14 - 1) | 1ull << (SIGNAL_TERM - 1) | 1ull << (16 - 1) | 1ull << (SIGNAL_CHILD - 1) | \
-     1ull << (24 - 1) | 1ull << (25 - 1) | 1ull << (26 - 1) | 1ull << (27 - 1) | 1ull << (28 - 1) | 1ull << (29 - 1) | \
-     1ull << (30 - 1))
+/* All up to 31 but those not to be caught (KILL, STOP), of the terminal's job control (CONT, TSTP, TTIN, TTOU), or from
+ * the kernel about our own process (ILL, TRAP, BUS, FPE, SEGV, PIPE, URG, SYS): src/masu/cli/signals.py. */
+#define OURS_ALONE (1u << 4 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 11 | 1u << 13 | 0xfu << 18 | 1u << 22 | 1u << 23 | 1u << 31)
+/* Ignored by nohup(1), and by shells for what they start in the background: not meant for us, nor for the container. */
+#define LEFT_IGNORED (1u << SIGNAL_HANGUP | 1u << SIGNAL_INTERRUPT | 1u << SIGNAL_QUIT)
 
 static void listen_to_signals(struct front *front)
 {
-    uint64_t mask = PASSED_ON;
+    uint64_t mask = (uint32_t)~(OURS_ALONE | 1u | ((uint32_t)front->ignored & LEFT_IGNORED));
+    mask >>= 1; /* in a signal mask the first bit is signal 1 */
     sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, &front->mask, 8);
     front->signals = (int)sys(__NR_signalfd4, -1, &mask, 8, O_CLOEXEC | O_NONBLOCK);
 }
@@ -226,6 +226,9 @@ _Noreturn static void serve(struct front *front)
         case SAY_SUBREAPER:
             answer(front, sys_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0), 0);
             break;
+        case SAY_ATTEND:
+            do_attend(front, message->data, message->length, message->fds, message->fd_count);
+            break;
         case SAY_EXIT:
             sys_exit(a & 0xff);
         default:
@@ -233,6 +236,17 @@ _Noreturn static void serve(struct front *front)
         }
         close_fds(message);
     }
+}
+
+static uint64_t ignored_signals(void)
+{
+    uint64_t mask = 0;
+    for (int signal = 1; signal < 32; signal++) {
+        struct sys_sigaction action = {0};
+        if (sys(__NR_rt_sigaction, signal, NULL, &action, 8) == 0 && action.handler == 1 /* SIG_IGN */)
+            mask |= 1ull << signal;
+    }
+    return mask;
 }
 
 int run_front(int argc, char **argv, char **envp, const char *program)
@@ -248,6 +262,7 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     front.envp = envp;
     /* Ignored, children would be reaped by the kernel before anybody asks how they ended. */
     sys(__NR_rt_sigaction, SIGNAL_CHILD, &usual, NULL, 8);
+    front.ignored = ignored_signals();
     find_home(&front);
     const char *wish = variable(&front, "MASU_BRAIN");
     bool required = strcmp(wish, "require") == 0;

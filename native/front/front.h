@@ -40,6 +40,7 @@ struct front {
     int brain;              /* connected socket */
     int lifeline;           /* while this is open we live */
     int signals;            /* signalfd of what is passed on */
+    uint64_t ignored;       /* signals that our caller ignores, by number */
     uint64_t mask;          /* the signals that were blocked when we were started */
     int worker;             /* pidfd of the brain's process that does our call, once it has said GO */
     int forwarded;          /* the last signal that was passed on, or 0 */
@@ -64,6 +65,9 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
 int answer(const struct front *front, int result, int status);
 void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
 void do_wait(struct front *front, int pid, int options);
+
+/* session.c: the foreground */
+void do_attend(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
 
 /* front.c */
 int run_front(int argc, char **argv, char **envp, const char *program);

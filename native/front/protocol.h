@@ -17,7 +17,18 @@
 #define SAY_SPAWN 4 /* see children.c */
 #define SAY_WAIT 5  /* a: pid or -1, b: options of wait4(2) */
 #define SAY_SUBREAPER 6
-#define SAY_EXIT 7 /* a: exit status */
+#define SAY_EXIT 7   /* a: exit status */
+#define SAY_ATTEND 8 /* see session.c */
+
+#define ATTEND_MONITOR 0
+#define ATTEND_CHILD 1
+#define ATTEND_STDIN 1    /* flags: what comes from our stdin goes in */
+#define ATTEND_TERMINAL 2 /* it has a terminal: our window's size is its */
+#define ATTEND_RAW 4      /* our terminal is to be raw */
+#define ATTEND_SIGNALS 8  /* signals go to it */
+#define ENDED 2
+#define ENDED_DETACHED 3 /* by its keys */
+#define ENDED_ALONE 4    /* the monitor hung up without a status */
 
 /* From the front. */
 #define ASK_CALL 16   /* see request.c */

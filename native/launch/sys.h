@@ -125,8 +125,10 @@ static inline long raw_syscall(long n, long a, long b, long c, long d, long e, l
 #define SIGNAL_INTERRUPT 2
 #define SIGNAL_QUIT 3
 #define SIGNAL_KILL 9
+#define SIGNAL_PIPE 13
 #define SIGNAL_TERM 15
 #define SIGNAL_CHILD 17
+#define SIGNAL_WINDOW 28
 #define SIGNAL_LAST 64
 
 #define WAIT_NO_HANG 1

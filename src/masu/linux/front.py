@@ -27,7 +27,10 @@ HEADER_LENGTH = 16
 MESSAGE_LIMIT = 65536
 FDS_LIMIT = 253
 SECRET_LENGTH = 16
-SAY_HELLO, SAY_GO, SAY_COLD, SAY_SPAWN, SAY_WAIT, SAY_SUBREAPER, SAY_EXIT = range(1, 8)
+SAY_HELLO, SAY_GO, SAY_COLD, SAY_SPAWN, SAY_WAIT, SAY_SUBREAPER, SAY_EXIT, SAY_ATTEND = range(1, 9)
+ATTEND_MONITOR, ATTEND_CHILD = range(2)
+ATTEND_STDIN, ATTEND_TERMINAL, ATTEND_RAW, ATTEND_SIGNALS = 1, 2, 4, 8
+ENDED, ENDED_DETACHED, ENDED_ALONE = range(2, 5)
 ASK_CALL, ASK_ANSWER, ASK_STATUS, ASK_LEAVE = range(16, 20)
 
 _NEW_SESSION = 1
@@ -88,6 +91,23 @@ class Front:
 
     def become_subreaper(self) -> None:
         self._ask(pack("<IIII", SAY_SUBREAPER, 0, 0, 0))
+
+    def attend_monitor(self, connection: int, flags: int, keys: bytes) -> int | None:
+        """The foreground by an attached monitor's `connection`; `flags` are ATTEND_*, `keys` those that detach.
+
+        The exit status, None after the keys. Raises Unavailable when the monitor hangs up without one, OSError when
+        nobody reads what comes out.
+        """
+        how, status = self._ask(pack("<IIII", SAY_ATTEND, ATTEND_MONITOR, flags, 0) + keys, [connection])
+        if how == ENDED_ALONE:
+            raise Unavailable("monitor", detail="it ended without telling how the container did")
+        return None if how == ENDED_DETACHED else status
+
+    def attend_child(self, pid: int, pidfd: int, master: int, flags: int) -> int:
+        """The foreground of a child of the front's, with the master of its pty or -1: its exit status. It is reaped, as
+        is everybody else who has become the front's child. Raises OSError."""
+        fds = [pidfd] if master < 0 else [pidfd, master]
+        return self._ask(pack("<IIIi", SAY_ATTEND, ATTEND_CHILD, flags, pid), fds)[1]
 
     def _ask(self, message: bytes, fds: Sequence[int] = ()) -> tuple[int, int]:
         with self._lock:

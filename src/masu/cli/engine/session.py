@@ -17,11 +17,13 @@ from masu.cli import terminal
 from masu.cli.signals import SIGHUP, SIGWINCH, Signals
 from masu.errors import FailedPrecondition, InvalidArgument, Unavailable
 from masu.isolation import attach
-from masu.linux import fds
+from masu.linux import fds, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from masu.linux.front import Front
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
 _CHUNK = 32768
@@ -75,10 +77,26 @@ class Session:
         Raises Unavailable when the monitor hangs up without one.
         """
         assert self._attachment is not None
+        if spawn.front is not None:
+            return self._run_in(spawn.front, self._attachment)
         if not (self.tty and self.stdin):
             return self._loop(self._attachment)
         with self._raw:
             return self._loop(self._attachment)
+
+    def _run_in(self, front: Front, attachment: attach.Attachment) -> int | None:
+        from masu.linux.front import ATTEND_RAW, ATTEND_SIGNALS, ATTEND_STDIN, ATTEND_TERMINAL
+
+        flags = (
+            (ATTEND_STDIN if self.stdin else 0)
+            | (ATTEND_TERMINAL if self.tty else 0)
+            | (ATTEND_RAW if self.tty and self.stdin else 0)
+            | (ATTEND_SIGNALS if self.sig_proxy else 0)
+        )
+        keys = self._keys.sequence if self._keys is not None else b""
+        status = front.attend_monitor(attachment.fd, flags, keys)
+        self.detached = status is None
+        return status
 
     def promise_cleanup(self) -> None:
         """Tells the monitor that we remove the container, so that it need not have it done."""

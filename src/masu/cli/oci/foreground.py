@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from masu.cli.oci.console import Console
+    from masu.linux.front import Front
     from masu.runtime.notify import Relay
 
     class Running(Protocol):
@@ -28,6 +29,8 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
     """Until the first process ends; its exit status, 128 + n for signal n. Meanwhile `relay` tells a service manager
     that it is ready, and that we are to be watched, who have its exit status in the end."""
     try:
+        if spawn.front is not None and relay is None:
+            return _attend(spawn.front, launched, console)
         if console is None:
             return _loop(launched, signals, None, relay)
         with console.raw():
@@ -38,6 +41,15 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
         if console is not None:
             console.close()
         launched.close()
+
+
+def _attend(front: Front, launched: Running, console: Console | None) -> int:
+    from masu.linux.front import ATTEND_RAW, ATTEND_STDIN, ATTEND_TERMINAL
+
+    if console is None:
+        return front.attend_child(launched.pid, launched.pidfd, -1, 0)
+    flags = ATTEND_STDIN | ATTEND_TERMINAL | ATTEND_RAW
+    return front.attend_child(launched.pid, launched.pidfd, console.master, flags)
 
 
 def _loop(launched: Running, signals: Signals, console: Console | None, relay: Relay | None) -> int:
