@@ -11,8 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from masu.cli.bytecode import Finder
 
-def main() -> NoReturn:
+
+def main(pack: str, finder: Finder | None) -> NoReturn:
+    """`pack` is where the pack of our byte code belongs, `finder` what finds modules in it, if it is there."""
     # Nearly all that a short command makes lives until its end; looking for garbage costs 2 ms of its start.
     # `thirdparty.enable` switches it on again for the commands that work longer.
     gc.disable()
@@ -26,6 +29,8 @@ def main() -> NoReturn:
         status = 128 + 13
     except KeyboardInterrupt:
         status = 128 + 2
+    if finder is None or finder.outdated:
+        _make(pack)
     # Nothing of ours waits for the interpreter to take itself apart, and that is a tenth of a short command's time.
     os._exit(status)
 
@@ -40,6 +45,15 @@ def _run() -> int:
     else:
         sys.exit(f'masu: no program "{program}" (masu, masu-oci)')
     return run(args)
+
+
+def _make(pack: str) -> None:
+    from masu.cli import packing  # once, for all the commands that come
+
+    try:
+        packing.make(pack)
+    except OSError:
+        pass  # not ours to write, as a rule: then it goes without
 
 
 def _fill_standard_fds() -> None:
