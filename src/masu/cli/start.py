@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _signal
 import gc
-import os
+import posix as os
 import sys
 
 TYPE_CHECKING = False
