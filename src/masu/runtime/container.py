@@ -289,6 +289,12 @@ class Container:
             raise DataLoss("container", path, detail="an object is wanted")
         return data
 
+    def has_hooks(self, kind: str) -> bool:
+        """Whether its configuration names hooks of this kind ("poststop"). Looked at, not parsed as a whole, which
+        costs more than the work of most verbs. Raises as `config_json`."""
+        hooks = self.config_json().get("hooks")
+        return isinstance(hooks, dict) and bool(hooks.get(kind))
+
     def save_config(self, config: object) -> None:
         fds.atomic_write(self.directory + "/config.json", jsontext.dumps(config).encode(), 0o600, sync=False)
 

@@ -101,10 +101,15 @@ def root_of(call: Call) -> str:
     given = call.globals.maybe("root")
     if given:
         return _absolute(given)
-    runtime = os.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    runtime = environment("XDG_RUNTIME_DIR")
     if runtime.startswith("/") and _is_a_users():
         return runtime + "/masu/oci"
     return "/run/masu/oci"
+
+
+def environment(name: str) -> str:
+    """A variable of ours, empty when it is not set."""
+    return os.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
 
 
 def _absolute(path: str) -> str:
@@ -123,7 +128,7 @@ def _is_a_users() -> bool:
         return True
     from masu.linux import namespaces
 
-    return os.environ.get(b"USER") != b"root" and not namespaces.has_every_id()
+    return environment("USER") != "root" and not namespaces.has_every_id()
 
 
 def log_of(call: Call) -> Log:
