@@ -484,16 +484,6 @@ sys_pidfd_getfd(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
-sys_pidfd_send_signal(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    int pidfd, signal;
-    unsigned int flags = 0;
-    if (!PyArg_ParseTuple(args, "ii|I:pidfd_send_signal", &pidfd, &signal, &flags))
-        return NULL;
-    return none_or_error(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, flags));
-}
-
-static PyObject *
 sys_join_session_keyring(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PATH name = NULL;
@@ -785,7 +775,6 @@ static PyMethodDef methods[] = {
     {"capget", sys_capget, METH_VARARGS, NULL},
     {"capset", sys_capset, METH_VARARGS, NULL},
     {"pidfd_getfd", sys_pidfd_getfd, METH_VARARGS, NULL},
-    {"pidfd_send_signal", sys_pidfd_send_signal, METH_VARARGS, NULL},
     {"join_session_keyring", sys_join_session_keyring, METH_VARARGS, NULL},
     {"spawn", sys_spawn, METH_VARARGS, NULL},
     {"bpf", sys_bpf, METH_VARARGS, NULL},

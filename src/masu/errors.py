@@ -15,7 +15,7 @@ Library code raises these, never prints and never exits.
 from __future__ import annotations
 
 import errno as _errno
-import os
+import posix as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

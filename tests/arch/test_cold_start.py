@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
 LISTS = Path(__file__).parent / "cold"
 COMMANDS = {
     "masu-oci-state": ["masu-oci", "--root", "{tmp}/oci", "state", "nobody"],
+    "masu-oci-kill": ["masu-oci", "--root", "{tmp}/oci", "kill", "nobody"],
+    "masu-oci-start": ["masu-oci", "--root", "{tmp}/oci", "start", "nobody"],
+    "masu-oci-delete": ["masu-oci", "--root", "{tmp}/oci", "delete", "nobody"],
+    "masu-oci-list": ["masu-oci", "--root", "{tmp}/oci", "list"],
     "masu-help": ["masu", "--help"],
     "masu-ps": ["masu", "ps"],
     "masu-exec": ["masu", "exec", "nobody", "true"],

@@ -107,9 +107,6 @@ def capset(effective: int, permitted: int, inheritable: int, /) -> None:
 def pidfd_getfd(pidfd: int, target_fd: int, flags: int = 0, /) -> int:
     """pidfd_getfd(2), Linux 5.6: a copy of another process's descriptor, close-on-exec."""
 
-def pidfd_send_signal(pidfd: int, signal: int, flags: int = 0, /) -> None:
-    """pidfd_send_signal(2), Linux 5.1; flags such as PIDFD_SIGNAL_PROCESS_GROUP from 6.9."""
-
 def join_session_keyring(name: str | None = None, /) -> int:
     """keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new or a named session keyring; its serial number."""
 

@@ -6,10 +6,9 @@ Everything is close-on-exec from birth.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 from masu.errors import KernelError, ResourceExhausted, Unavailable
-from masu.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def memfd(name: str, data: bytes, *, sealed: bool = True) -> int:
         raise KernelError("memfd_create", name, e.errno or 0) from e
     try:
         write_all(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
+        os.lseek(fd, 0, 0)
         if sealed:
             seal(fd)
     except OSError as e:
@@ -207,16 +206,18 @@ def private_directory(path: str) -> bool:
     os.makedirs gives its mode to the last one alone, and one open directory among those of our state shows others
     the setuid programs of containers below it (CVE-2021-41103, CVE-2024-25621). Raises KernelError.
     """
+    from posixpath import dirname, isdir
+
     missing = []
     at = path.rstrip("/") or "/"
-    while at and not os.path.isdir(at):
+    while at and not isdir(at):
         missing.append(at)
-        at = os.path.dirname(at)
+        at = dirname(at)
     for directory in reversed(missing):
         try:
             os.mkdir(directory, 0o700)
         except FileExistsError:
-            if not os.path.isdir(directory):
+            if not isdir(directory):
                 raise KernelError("mkdir", directory, errno.ENOTDIR) from None
         except OSError as e:
             raise KernelError("mkdir", directory, e.errno or 0) from e
@@ -225,6 +226,8 @@ def private_directory(path: str) -> bool:
 
 def syncfs(fd: int, name: str = "") -> None:
     """All that was written to the file system of `fd` is on disk (syncfs(2)). `name` is for messages. KernelError."""
+    from masu.linux import _sys  # an extension is opened, which few need
+
     try:
         _sys.syncfs(fd)
     except OSError as e:

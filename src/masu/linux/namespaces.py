@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.errors import InvalidArgument, KernelError, closest
 from masu.linux import _sys

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import _signal
 import errno
-import os
+import posix as os
 
 from masu.errors import KernelError, NotFound
-from masu.linux import _sys, procfs
+from masu.linux import procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def open_checked(pid: int, start_time: int) -> int | None:
 def send_signal(pidfd: int, number: int) -> None:
     """Send a signal; 0 only asks. Raises ProcessLookupError when the process is gone already, KernelError."""
     try:
-        _sys.pidfd_send_signal(pidfd, number)
+        _signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         raise
     except OSError as e:
@@ -111,6 +112,8 @@ def reap(pidfd: int, *, block: bool = True) -> Exit | None:
 
 def get_fd(pidfd: int, target_fd: int) -> int:
     """A copy of another process's descriptor, close-on-exec (ptrace rights wanted, pidfd_getfd(2)). KernelError."""
+    from masu.linux import _sys  # an extension is opened, which few need
+
     try:
         return _sys.pidfd_getfd(pidfd, target_fd)
     except OSError as e:

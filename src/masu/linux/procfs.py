@@ -6,7 +6,7 @@ long as the machine runs, and with the boot id for ever.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.errors import KernelError, NotFound
 
@@ -108,10 +108,10 @@ def read(pid: int | str, name: str, limit_bytes: int = _LIMIT_BYTES) -> str:
         finally:
             os.close(fd)
     except OSError as e:
-        if e.errno in _ABSENT and not os.path.exists(f"/proc/{pid}/stat"):
+        if e.errno in _ABSENT and not os.access(f"/proc/{pid}/stat", os.F_OK):
             raise NotFound("process", pid) from e
         raise KernelError("read", path, e.errno or 0) from e
-    return os.fsdecode(b"".join(chunks))
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
 def stat(pid: int | str = "self") -> Stat:

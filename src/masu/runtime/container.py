@@ -14,7 +14,7 @@ Nothing here says whether the container runs: that is asked of the kernel, by pi
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 from masu.errors import (
     AlreadyExists,
@@ -27,7 +27,7 @@ from masu.errors import (
     Unavailable,
 )
 from masu.linux import fds, pidfd, procfs
-from masu.linux.cgroups import Cgroup
+from masu.linux.cgroups import freezer
 from masu.runtime import lifecycle
 from masu.spec import jsontext
 
@@ -35,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.linux.cgroups import Cgroup
     from masu.spec.runtime import Config
 
 STATE_VERSION = 1
@@ -181,6 +182,8 @@ class Container:
 
     @property
     def cgroup(self) -> Cgroup:
+        from masu.linux.cgroups.group import Cgroup  # whose status is asked does not need it
+
         return Cgroup(self.facts.cgroup_paths)
 
     @classmethod
@@ -211,11 +214,13 @@ class Container:
     def salvage(cls, root: str, id: str) -> Container:
         """For its removal alone: a container whose state.json cannot be read. Its cgroups, through which its processes
         are found, are those that its configuration names. Raises NotFound when it has no directory."""
+        from posixpath import isdir
+
         from masu.linux import cgroups  # rarely needed
 
         check_id(id)
         directory = f"{root}/{id}"
-        if not os.path.isdir(directory):
+        if not isdir(directory):
             raise NotFound("container", id, detail="container does not exist", where=root)
         facts = Facts(
             id=id, bundle="", rootfs="", created="", oci_version="", annotations={}, owner_uid=0, creator=(0, 0)
@@ -223,7 +228,7 @@ class Container:
         container = cls(directory, facts)
         try:
             path = container.config().linux.cgroups_path
-            if os.path.isdir("/run/systemd/system") and (not path or (path.count(":") == 2 and "/" not in path)):
+            if isdir("/run/systemd/system") and (not path or (path.count(":") == 2 and "/" not in path)):
                 from masu.linux.cgroups import systemd
 
                 unit = systemd.unit_of(path, id, user=False)
@@ -244,7 +249,7 @@ class Container:
             try:
                 # Until state.json is there, the directory looks like one whose creator was killed.
                 with container.lock():
-                    if os.path.exists(container.directory + "/state.json"):
+                    if os.access(container.directory + "/state.json", os.F_OK):
                         break
                     try:
                         container.save()
@@ -284,6 +289,12 @@ class Container:
             raise DataLoss("container", path, detail="an object is wanted")
         return data
 
+    def has_hooks(self, kind: str) -> bool:
+        """Whether its configuration names hooks of this kind ("poststop"). Looked at, not parsed as a whole, which
+        costs more than the work of most verbs. Raises as `config_json`."""
+        hooks = self.config_json().get("hooks")
+        return isinstance(hooks, dict) and bool(hooks.get(kind))
+
     def save_config(self, config: object) -> None:
         fds.atomic_write(self.directory + "/config.json", jsontext.dumps(config).encode(), 0o600, sync=False)
 
@@ -320,7 +331,7 @@ class Container:
             return lifecycle.CREATING if procfs.is_alive(*self.facts.creator) else lifecycle.STOPPED
         if not self.is_alive():
             return lifecycle.STOPPED
-        if self.facts.cgroup_paths and self.cgroup.frozen():
+        if freezer.frozen(self.facts.cgroup_paths):
             return lifecycle.PAUSED
         return lifecycle.CREATED if self._is_waiting() else lifecycle.RUNNING
 
@@ -468,7 +479,7 @@ def _is_abandoned(directory: str) -> bool:
         except (Unavailable, FileNotFoundError):
             return False
         with lock:
-            if os.path.exists(directory + "/state.json"):
+            if os.access(directory + "/state.json", os.F_OK):
                 return False
             remove_directory(directory)
         return True

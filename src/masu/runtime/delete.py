@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.errors import DataLoss, MasuError
 from masu.linux import pidfd
@@ -63,8 +63,7 @@ def _end(container: Container) -> None:
 def _config_with_hooks(container: Container) -> Config | None:
     """The configuration when it has poststop hooks."""
     try:
-        config = container.config()
+        return container.config() if container.has_hooks("poststop") else None
     except (MasuError, OSError):
         # A torn configuration must not keep the rest from being removed.
         return None
-    return config if config.hooks is not None and config.hooks.poststop else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.errors import FailedPrecondition, KernelError, MasuError, NotFound
-from masu.linux import namespaces, pidfd
+from masu.linux import pidfd
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
 
@@ -48,6 +48,8 @@ def kill(container: Container, signal: int, *, everyone: bool = False) -> None:
 
 def _signal_members(container: Container, signal: int) -> None:
     """To those that are there now; without a freezer one being born meanwhile may miss it."""
+    from masu.linux import namespaces  # a container without a cgroup is rare
+
     for pid in container.pids():
         try:
             fd = pidfd.open(pid)
@@ -64,8 +66,12 @@ def _signal_members(container: Container, signal: int) -> None:
 
 
 def _has_pid_namespace(container: Container) -> bool:
+    # Looked at, not parsed as a whole, which costs more than the signal.
     try:
-        config = container.config()
+        linux = container.config_json().get("linux")
     except (MasuError, OSError):
         return False  # unreadable: SIGKILL to everyone is right either way
-    return any(space.type == "pid" and not space.path for space in config.linux.namespaces)
+    spaces = linux.get("namespaces") if isinstance(linux, dict) else None
+    return isinstance(spaces, list) and any(
+        isinstance(space, dict) and space.get("type") == "pid" and not space.get("path") for space in spaces
+    )

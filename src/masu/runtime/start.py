@@ -6,16 +6,12 @@ reader is left, the program runs or the process is gone; what kept it from runni
 
 from __future__ import annotations
 
-import os
+import posix as os
 import select
-from _struct import unpack_from
 
 from masu.errors import FailedPrecondition, KernelError, MasuError
-from masu.plan.ops import Op
-from masu.runtime import hooks, lifecycle
+from masu.runtime import lifecycle
 from masu.runtime.container import Container
-from masu.runtime.failure import explain
-from masu.runtime.kill import kill
 
 _SIGKILL = 9
 _MAX_ERROR_BYTES = 16 + 2048  # DETAIL_LIMIT (launch.h)
@@ -55,11 +51,13 @@ def start(container: Container, *, service_manager: str = "") -> list[str]:
 def run_poststart(container: Container) -> None:
     """Since 1.3 of the specification a failing poststart hook stops the container (runtime.md, "Lifecycle"); before,
     it was only worth a warning."""
-    config = container.config()
-    if config.hooks is None or not config.hooks.poststart:
+    if not container.has_hooks("poststart"):
         return
+    from masu.runtime import hooks
+    from masu.runtime.kill import kill
+
     try:
-        hooks.run_all(config, "poststart", container.state(lifecycle.RUNNING))
+        hooks.run_all(container.config(), "poststart", container.state(lifecycle.RUNNING))
     except MasuError as error:
         try:
             kill(container, _SIGKILL, everyone=True)
@@ -94,6 +92,11 @@ def _read_error(container: Container) -> MasuError | None:
         os.close(fd)
     if len(data) < 16:
         return None
+    from _struct import unpack_from
+
+    from masu.plan.ops import Op
+    from masu.runtime.failure import explain
+
     _, index, errno, _ = unpack_from("<IIii", data)
     config = container.config()
     if config.process is None:

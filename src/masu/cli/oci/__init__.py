@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu import __version__
 from masu.cli.oci.log import Log
@@ -100,11 +100,25 @@ def root_of(call: Call) -> str:
     """--root, by default /run/masu/oci, or below the user's own runtime directory."""
     given = call.globals.maybe("root")
     if given:
-        return os.path.abspath(given)
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        return _absolute(given)
+    runtime = environment("XDG_RUNTIME_DIR")
     if runtime.startswith("/") and _is_a_users():
         return runtime + "/masu/oci"
     return "/run/masu/oci"
+
+
+def environment(name: str) -> str:
+    """A variable of ours, empty when it is not set."""
+    return os.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
+
+
+def _absolute(path: str) -> str:
+    first, *others = path.split("/")
+    if not first and not {"", ".", ".."} & set(others):
+        return path  # as callers give it
+    from posixpath import abspath
+
+    return abspath(path)
 
 
 def _is_a_users() -> bool:
@@ -114,7 +128,7 @@ def _is_a_users() -> bool:
         return True
     from masu.linux import namespaces
 
-    return os.environ.get("USER") != "root" and not namespaces.has_every_id()
+    return environment("USER") != "root" and not namespaces.has_every_id()
 
 
 def log_of(call: Call) -> Log:

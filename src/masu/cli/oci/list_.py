@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.cli.oci import root_of
 from masu.cli.options import Call, Command, Flag
@@ -14,7 +14,7 @@ from masu.spec import jsontext
 
 def run(call: Call) -> int:
     root = root_of(call)
-    if call.globals.given("root") and not os.path.isdir(root):
+    if call.globals.given("root") and not os.access(root + "/.", os.F_OK):
         raise NotFound("state directory", root, where="--root")
     containers = listing(root)
     if call.options.on("quiet"):

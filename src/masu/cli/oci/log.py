@@ -9,7 +9,7 @@ standard error as well.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import time
 from errno import ENOENT
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from masu.cli.oci import log_of, root_of
+from masu.cli.oci import environment, log_of, root_of
 from masu.cli.options import Call, Command
 from masu.runtime.container import Container
 from masu.runtime.start import start
@@ -12,7 +10,7 @@ from masu.runtime.start import start
 
 def run(call: Call) -> int:
     container = Container.open(root_of(call), call.args[0])
-    for warning in start(container, service_manager=os.environ.get("NOTIFY_SOCKET", "")):
+    for warning in start(container, service_manager=environment("NOTIFY_SOCKET")):
         log_of(call).warning(warning)
     return 0
 

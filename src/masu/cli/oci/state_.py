@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.cli.oci import root_of
 from masu.cli.options import Call, Command

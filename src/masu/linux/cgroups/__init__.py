@@ -13,14 +13,27 @@
     devices.py   device rules -> one table              oom.py       who was killed for memory
     stats.py     what was used, as values               collect.py   reading it
     systemd.py   config -> a unit and its properties    manager.py   asking systemd for it
+    freezer.py   whether it is frozen
 
-Only layout, group, making and files are loaded at import; the rest when first needed.
+Importing the package loads nothing else: each name is fetched when it is first asked for.
 """
 
 from __future__ import annotations
 
-from masu.linux.cgroups.group import Cgroup
-from masu.linux.cgroups.layout import Layout, Mount, detect
-from masu.linux.cgroups.making import predict
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.linux.cgroups.group import Cgroup
+    from masu.linux.cgroups.layout import Layout, Mount, detect
+    from masu.linux.cgroups.making import predict
 
 __all__ = ["Cgroup", "Layout", "Mount", "detect", "predict"]
+
+_HOMES = {"Cgroup": "group", "Layout": "layout", "Mount": "layout", "detect": "layout", "predict": "making"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(__import__(f"{__name__}.{_HOMES[name]}", None, None, [name]), name)
+    globals()[name] = value
+    return value

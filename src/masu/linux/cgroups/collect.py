@@ -7,6 +7,7 @@ import os
 
 from masu.errors import DataLoss, KernelError
 from masu.linux.cgroups.files import open_directory, read
+from masu.linux.cgroups.freezer import GONE
 from masu.linux.cgroups.stats import (
     CPUSET_FLAGS,
     UINT64_MAX,
@@ -20,7 +21,6 @@ from masu.linux.cgroups.stats import (
     Pressure,
     Stats,
 )
-from masu.linux.cgroups.tasks import GONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import errno
 import os
 
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError, NotFound
-from masu.linux.cgroups import files
+from masu.linux.cgroups import files, freezer
 from masu.linux.cgroups.files import Directories, open_directory, read, write_all
 from masu.linux.cgroups.layout import Layout, detect, parse_proc_cgroup
 from masu.linux.cgroups.making import clean_path as clean_path  # masu.runtime.preview; to go with its use
@@ -427,13 +427,7 @@ class Cgroup:
 
     def frozen(self) -> bool:
         """Whether it was frozen (not: whether an ancestor was). A vanished one is not. Raises KernelError."""
-        from masu.linux.cgroups import tasks
-
-        if "freezer" in self._paths:
-            return tasks.frozen_v1(self._paths["freezer"])
-        if "" in self._paths:
-            return tasks.frozen_v2(self._paths[""])
-        return False
+        return freezer.frozen(self._paths)
 
     def kill(self, sig: int = 9) -> None:
         """Send a signal to every process, those in cgroups below included; with SIGKILL also frozen ones die.

@@ -262,7 +262,7 @@ def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool
 
 def refuse_in_use(path: str, kind: str, where: str, keeper: int = 0) -> None:
     """An existing cgroup is taken only if it is empty and not frozen. The sentences are runc's."""
-    from masu.linux.cgroups import tasks
+    from masu.linux.cgroups import freezer, tasks
 
     found = [pid for pid in tasks.pids(path) if pid != keeper]
     if found:
@@ -273,8 +273,7 @@ def refuse_in_use(path: str, kind: str, where: str, keeper: int = 0) -> None:
             detail=f"container's cgroup is not empty: {len(found)} process(es) found",
             hint="another container uses it: choose another linux.cgroupsPath, or end those processes",
         )
-    frozen = tasks.frozen_v1(path) if kind == "v1" else tasks.frozen_v2(path)
-    if frozen:
+    if freezer.frozen_v1(path) if kind == "v1" else freezer.frozen_v2(path):
         raise FailedPrecondition(
             "cgroup",
             path,

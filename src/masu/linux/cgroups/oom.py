@@ -13,7 +13,7 @@ import select
 
 from masu.errors import FailedPrecondition, KernelError
 from masu.linux.cgroups.files import read, read_fd
-from masu.linux.cgroups.tasks import GONE
+from masu.linux.cgroups.freezer import GONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

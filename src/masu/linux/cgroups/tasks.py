@@ -17,15 +17,13 @@ import time
 
 from masu.errors import FailedPrecondition, KernelError, Unavailable
 from masu.linux.cgroups.files import open_directory, read, read_fd, write
+from masu.linux.cgroups.freezer import GONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SIGKILL = 9
-
-# What reading or writing in a cgroup that is being removed gives (kernfs).
-GONE = (errno.ENOENT, errno.ENODEV)
 
 FREEZE_DEADLINE_S = 10.0
 # How often freezer.state is read while it says FREEZING: the read itself moves the state on (update_if_frozen in
@@ -117,18 +115,6 @@ def thaw_v1(directory: str) -> None:
     _thaw(directory, "freezer.state", "THAWED")
 
 
-def frozen_v1(directory: str) -> bool:
-    """Whether this cgroup itself was frozen; one below a frozen ancestor counts as thawed, as for runc."""
-    try:
-        if read(None, f"{directory}/freezer.state").strip() == "THAWED":
-            return False
-        return read(None, f"{directory}/freezer.self_freezing").strip() == "1"
-    except OSError as e:
-        if e.errno in GONE:
-            return False
-        raise KernelError("read", f"{directory}/freezer.state", e.errno or 0) from e
-
-
 def freeze_v2(directory: str, *, deadline_s: float = FREEZE_DEADLINE_S) -> None:
     """Stop every process and wait for the event that says so. Thaws again on failure.
 
@@ -161,15 +147,6 @@ def _thaw(directory: str, file: str, value: str) -> None:
     except KernelError as e:
         if e.errno not in GONE:
             raise
-
-
-def frozen_v2(directory: str) -> bool:
-    try:
-        return read(None, f"{directory}/cgroup.freeze").strip() == "1"
-    except OSError as e:
-        if e.errno in GONE:  # the top of the hierarchy has no such file either
-            return False
-        raise KernelError("read", f"{directory}/cgroup.freeze", e.errno or 0) from e
 
 
 def events(directory: str) -> dict[str, str]:
