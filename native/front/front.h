@@ -1,5 +1,5 @@
 /* The front: what `masu` and `masu-oci` are when they are typed. It has an interpreter that is running already, the
- * brain (src/masu/brain), do the thinking, and is itself what a caller knows: its child, in its process group, session,
+ * brain (src/masu/cli/brain), do the thinking, and is itself what a caller knows: its child, in its process group, session,
  * cgroup, with its limits and labels. Whatever process the command needs is a child of the front, never of the brain.
  *
  *   front                                         brain: one process for each call, forked ahead of it

@@ -1,4 +1,4 @@
-/* The numbers that front and brain have in common; src/masu/brain/protocol.py has them too, and a test compares. */
+/* The numbers that front and brain have in common; src/masu/cli/brain/protocol.py has them too, and a test compares. */
 #ifndef MASU_FRONT_PROTOCOL_H
 #define MASU_FRONT_PROTOCOL_H
 

@@ -23,7 +23,7 @@ def main(pack: str, finder: Finder | None) -> NoReturn:
     _fill_standard_fds()
     program, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("masu", [])
     if program == "masu-brain":
-        from masu.brain.listener import serve
+        from masu.cli.brain.listener import serve
 
         status = serve(args[0], run)
     else:

@@ -4,7 +4,7 @@ A cold start has none: then the caller's process is this very one. With one, the
 the front's children (`masu.linux.spawn` sees to that), and what /proc says of the caller is found under its pid.
 
 Messages are packets on a unix socket; native/front/front.h draws their order. Each begins with four u32: the type and
-three numbers. Those of the front's side are encoded and understood in `masu.brain.call`.
+three numbers. Those of the front's side are encoded and understood in `masu.cli.brain.call`.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ _VERBS = (
     ("rmi", "Remove one or more images", _IMAGES),
     ("save", "Save one or more images to a tar archive (streamed to STDOUT by default)", _IMAGES),
     ("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", _IMAGES),
+    ("brain", "Show or end the interpreters that wait for commands", _OTHER),
     ("container", "Manage containers: the verbs above, as docker container spells them", _OTHER),
     ("events", "Get events", _OTHER),
     ("explain", "Show what each layer would do for a command, without doing it", _OTHER),

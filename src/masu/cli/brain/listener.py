@@ -11,20 +11,19 @@ It leaves when nobody has called for a minute, when one of the files that it is 
 from __future__ import annotations
 
 import _signal
-import fcntl
 import gc
-import mmap
 import os
 import select
 import sys
 import time
 from _socket import AF_UNIX, SHUT_RDWR, SOCK_SEQPACKET, socket
 
-from masu.brain import call, preload
+import masu
+from masu.cli.brain import call, preload
+from masu.cli.brain.shared import Shared, hello, high
 from masu.isolation import attach, namespaces
-from masu.linux import fds, powers, process
-from masu.linux.front import PROTOCOL_VERSION, SAY_HELLO, SECRET_LENGTH, send
-from masu.linux.watch import Watch
+from masu.linux import powers, process
+from masu.linux.front import send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,46 +35,7 @@ SPARES = 2
 # Beyond, callers go cold: each call is a process of some megabytes.
 CALLS_MAX = 64
 _BACKLOG = 256
-# Above what a caller's own descriptors are likely to be: a spare gives those their numbers.
-FDS_BEGIN = 400
 _FAILURES_MAX = 5
-
-
-class Shared:
-    """What keeper and spares know of each other: inherited over fork(2)."""
-
-    __slots__ = ("calls", "listener", "path", "powers", "program", "secret", "secret_fd", "started", "taken", "watch")
-
-    def __init__(self, path: str, program: Callable[[str, list[str]], int]) -> None:
-        self.path = path
-        self.program = program
-        self.started = time.time()
-        self.calls = mmap.mmap(-1, mmap.PAGESIZE)  # how many there were, as the keeper counts them
-        self.secret = os.urandom(SECRET_LENGTH)
-        self.secret_fd = high(fds.memfd("masu-secret", self.secret))
-        self.watch = Watch(ignored=frozenset(("__pycache__",)))
-        self.watch.move(FDS_BEGIN)
-        proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.powers = powers.of(proc)
-        os.close(proc)
-        self.listener: socket
-        self.taken = -1
-
-    @property
-    def stale(self) -> bool:
-        """Whether a file that we are made of has changed: the keeper may not have noticed yet."""
-        poll = select.poll()
-        poll.register(self.watch, select.POLLIN)
-        return bool(poll.poll(0))
-
-
-def high(fd: int) -> int:
-    """The same file at a number out of the way."""
-    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FDS_BEGIN)
-    os.close(fd)
-    return moved
-
-
 # Where the front has left the lock (native/front/front.h).
 LOCK_FD = 3
 
@@ -87,8 +47,7 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     if powers.difference(shared.powers, shared.powers):
         return 0  # we have a seccomp filter: nobody could be served
     _leave_the_caller()
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    shared.watch.add_tree(package)
+    shared.watch.add_tree(os.path.dirname(masu.__file__))
     shared.watch.add(os.path.realpath(sys.executable))
     preload.everything()
     _signal.signal(_signal.SIGTERM, _noted)
@@ -244,9 +203,3 @@ class Keeper:
         except FileNotFoundError:
             pass
         self.shared.listener.shutdown(SHUT_RDWR)
-
-
-def hello(shared: Shared, *, busy: bool = False) -> bytes:
-    numbers = (SAY_HELLO, PROTOCOL_VERSION, int(busy), shared.secret_fd)
-    return b"".join(number.to_bytes(4, "little") for number in numbers)
-

@@ -28,6 +28,9 @@ from _socket import (
 from struct import error as struct_error
 from struct import pack, unpack, unpack_from
 
+import masu
+from masu.cli.brain import preload
+from masu.cli.brain.shared import FDS_BEGIN, hello, high
 from masu.linux import pidfd, powers, process, spawn
 from masu.linux.front import (
     ASK_CALL,
@@ -46,7 +49,7 @@ from masu.linux.front import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from masu.brain.listener import Shared
+    from masu.cli.brain.shared import Shared
 
 _SCM_CREDENTIALS = 2
 _PROGRAMS = ("masu", "masu-oci")
@@ -104,17 +107,12 @@ def _strings(fd: int, words: int, variables: int) -> list[str]:
 
 def accept(listener: socket) -> socket:
     """Waits for a caller; its connection, at a number out of the way. Raises OSError when the socket is shut."""
-    from masu.brain.listener import high
-
     fd, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.socket.accept is made of
     return socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(fd))
 
 
 def wait_and_serve(shared: Shared, keeper: int) -> int:
     """A spare's life; the exit status of its process."""
-    from masu.brain import preload
-    from masu.brain.listener import hello
-
     process.die_with_parent(_signal.SIGKILL)
     if os.getppid() != keeper:
         return 0
@@ -222,8 +220,6 @@ def _take_place(request: Request) -> None:
 
 def _place_fds(request: Request) -> None:
     """The caller's descriptors get the numbers that they have there; above 2 nothing else lies among them."""
-    from masu.brain.listener import FDS_BEGIN, high
-
     request.lifeline = high(request.lifeline)
     # What came lies on numbers that others of it may want.
     above = max((FDS_BEGIN, *request.further)) + 1
@@ -253,13 +249,12 @@ def _new_streams() -> None:
 def _control(shared: Shared, keeper: int, kind: int, connection: socket) -> int:
     if kind == ASK_LEAVE:
         os.kill(keeper, _signal.SIGTERM)
-    from masu import __version__
     from masu.spec import jsontext
 
     about = {
         "pid": keeper,
-        "version": __version__,
-        "package": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        "version": masu.__version__,
+        "package": os.path.dirname(masu.__file__),
         "started": shared.started,
         "calls": int.from_bytes(shared.calls[:8], "little"),
     }

@@ -1,0 +1,61 @@
+"""What the keeper of a brain and its spares have in common, inherited over fork(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+
+from masu.linux import fds, powers
+from masu.linux.front import PROTOCOL_VERSION, SAY_HELLO, SECRET_LENGTH
+from masu.linux.watch import Watch
+from masu.spec import times
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+
+# Above what a caller's own descriptors are likely to be: a spare gives those their numbers.
+FDS_BEGIN = 400
+
+
+class Shared:
+    """`path` is where the socket lies, `program` runs a command line; the rest is made here."""
+
+    __slots__ = ("calls", "listener", "path", "powers", "program", "secret", "secret_fd", "started", "taken", "watch")
+
+    def __init__(self, path: str, program: Callable[[str, list[str]], int]) -> None:
+        self.path = path
+        self.program = program
+        self.started = times.now()
+        self.calls = mmap.mmap(-1, mmap.PAGESIZE)  # how many there were, as the keeper counts them
+        self.secret = os.urandom(SECRET_LENGTH)
+        self.secret_fd = high(fds.memfd("masu-secret", self.secret))
+        self.watch = Watch(ignored=frozenset(("__pycache__",)))
+        self.watch.move(FDS_BEGIN)
+        proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.powers = powers.of(proc)
+        os.close(proc)
+        self.listener: socket
+        self.taken = -1
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file that we are made of has changed: the keeper may not have noticed yet."""
+        poll = select.poll()
+        poll.register(self.watch, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def high(fd: int) -> int:
+    """The same file at a number out of the way."""
+    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FDS_BEGIN)
+    os.close(fd)
+    return moved
+
+
+def hello(shared: Shared, *, busy: bool = False) -> bytes:
+    numbers = (SAY_HELLO, PROTOCOL_VERSION, int(busy), shared.secret_fd)
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
