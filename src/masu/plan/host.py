@@ -105,11 +105,10 @@ class Wishes:
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
     `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
-    `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
-    the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
-    socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
-    supplementary groups as they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's
-    own hooks append to.
+    `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` is the path
+    behind `start`; without it the program runs as soon as the host agrees. `console_fd` is a connected socket for the
+    pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the supplementary groups as
+    they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's own hooks append to.
     """
 
     __slots__ = (
@@ -117,7 +116,6 @@ class Wishes:
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
-        "error_file",
         "fifo",
         "home",
         "hooks_stderr",
@@ -141,7 +139,6 @@ class Wishes:
         seccomp: Seccomp | None = None,
         home: str = "",
         fifo: str = "",
-        error_file: str = "",
         console_fd: int | None = None,
         preserve_fds: int = 0,
         no_pivot: bool = False,
@@ -160,7 +157,6 @@ class Wishes:
         self.seccomp = seccomp
         self.home = home
         self.fifo = fifo
-        self.error_file = error_file
         self.console_fd = console_fd
         self.preserve_fds = preserve_fds
         self.no_pivot = no_pivot

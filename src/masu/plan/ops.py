@@ -104,8 +104,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # Tells the host that all is prepared and waits for its answer.
     "ready": (53, "C", ""),
     # Blocks until a byte arrives in the FIFO in `slot` (opened O_RDWR by an earlier `open`); a later failure
-    # is written to the file in `error_slot`.
-    "wait_start": (54, "C", "slot:u error_slot:u"),
+    # is written into it.
+    "wait_start": (54, "C", "slot:u"),
     # Stays as PID 1: forks, passes signals on, reaps, exits as the child did.
     "init": (55, "C", ""),
     "exec": (56, "C", "args:l env:l"),

@@ -4,7 +4,6 @@
       state.json    the facts below; written twice: at the beginning of `create` and when the process is ready
       config.json   the configuration as it was given, for exec and for poststop hooks
       exec.fifo     there until `start`; its reader is the container's first process
-      start.err     what kept the program from running after `start`
       notify/       with NOTIFY_SOCKET: the socket through which the container says that it is ready
       lock          flock of whoever changes the container
 
@@ -174,10 +173,6 @@ class Container:
     @property
     def fifo(self) -> str:
         return self.directory + "/exec.fifo"
-
-    @property
-    def error_file(self) -> str:
-        return self.directory + "/start.err"
 
     @property
     def cgroup(self) -> Cgroup:

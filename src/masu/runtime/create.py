@@ -296,11 +296,10 @@ def _wishes(
 ) -> Wishes:
     assert config.process is not None
     extras = spec.extras_of(config)
-    fifo = error_file = ""
+    fifo = ""
     if options.gate:
-        fifo, error_file = container.fifo, container.error_file
+        fifo = container.fifo
         os.mkfifo(fifo, 0o600)
-        os.close(os.open(error_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     for path in filter(None, (extras.hooks_stdout, extras.hooks_stderr)):
         from masu.runtime import hooks
 
@@ -313,7 +312,6 @@ def _wishes(
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,
-        error_file=error_file,
         console_fd=options.console_fd,
         preserve_fds=options.preserve_fds,
         no_pivot=options.no_pivot,

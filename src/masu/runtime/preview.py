@@ -39,7 +39,6 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool
         cgroup_dir=cgroup_dir,
         seccomp=compile_seccomp(config.linux.seccomp, extras, "", bundle.warnings),
         fifo="exec.fifo",
-        error_file="start.err",
         keyring="_ses." + id,
         keep_groups=extras.keep_groups,
         hooks_stdout=extras.hooks_stdout,
