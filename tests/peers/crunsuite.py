@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from peers.sources import source
-from peers.tap import Case, cases, report
+from peers.tap import Case, cases, main
 
 FILE_SECONDS = 120
 # The suite gives every runtime crun's options, which runc does not know.
@@ -43,11 +44,11 @@ def prepared() -> Path:
     return folder
 
 
-def run(runtime: str, log: Path, *files: str) -> list[Case]:
+def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     """Every case of the files (all by default) with `runtime`, the path of one executable."""
     folder = prepared()
     found: list[Case] = []
-    with tempfile.TemporaryDirectory() as place, log.open("w") as out:
+    with tempfile.TemporaryDirectory() as place:
         called = Path(runtime)
         if called.name == "runc":
             called = Path(place, "runtime")
@@ -56,8 +57,8 @@ def run(runtime: str, log: Path, *files: str) -> list[Case]:
         environment = {**os.environ, "OCI_RUNTIME": str(called), "INIT": str(folder / "init"), "TMPDIR": place}
         for name in files or sorted(path.name for path in folder.glob("test_*.py")):
             tap = _run_file(folder / name, environment)
-            out.write(f"# {name}\n{tap}\n")
-            out.flush()
+            log.write(f"# {name}\n{tap}\n")
+            log.flush()
             found += cases(tap, f"{name.removesuffix('.py')}: ")
     return found
 
@@ -76,5 +77,4 @@ def _run_file(file: Path, environment: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    name = Path(sys.argv[1]).name
-    print(report(name, run(os.path.abspath(sys.argv[1]), Path(f"crun-suite-{name}.tap").resolve(), *sys.argv[2:])))
+    main("crun", run)
