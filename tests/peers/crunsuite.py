@@ -14,6 +14,7 @@ from typing import TextIO
 
 from peers.sources import source
 from peers.tap import Case, cases, main
+from peers.tidy import tidied
 
 FILE_SECONDS = 120
 # The suite gives every runtime crun's options, which runc does not know.
@@ -48,7 +49,7 @@ def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     """Every case of the files (all by default) with `runtime`, the path of one executable."""
     folder = prepared()
     found: list[Case] = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, tidied("test*", "frozen"):
         called = Path(runtime)
         if called.name == "runc":
             called = Path(place, "runtime")

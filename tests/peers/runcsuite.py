@@ -21,6 +21,7 @@ from harness.pty import Terminal
 
 from peers.sources import source
 from peers.tap import Case, cases, main
+from peers.tidy import tidied
 
 # A file in which nothing happens any more must not hold up all others.
 FILE_SECONDS = 600
@@ -55,7 +56,7 @@ def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     output of the failed cases, goes to `log`."""
     folder = prepared() / "tests/integration"
     found = []
-    with _cgroups_tidied():
+    with tidied("runc-cgroups-integration-test"), _false_hierarchies_removed():
         for name in files or sorted(path.name for path in folder.glob("*.bats")):
             tap = _run_file(folder / name, runtime)
             log.write(tap)
@@ -65,7 +66,7 @@ def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
 
 
 @contextmanager
-def _cgroups_tidied() -> Iterator[None]:
+def _false_hierarchies_removed() -> Iterator[None]:
     """The suite makes directories for the controllers that a hybrid machine has elsewhere; they mislead others."""
     top = Path("/sys/fs/cgroup")
     before = set(top.iterdir())
