@@ -385,16 +385,11 @@ def _make_root(root: str, uid: int) -> None:
 
 def check_id(id: str) -> None:
     """Letters, digits and `_+-.`, not `.` or `..`, at most 1,024 (runc's rule). Raises InvalidArgument."""
-    allowed = "allowed are letters, digits, _ + - . and at most 1024 of them"
-    if (
-        not id
-        or id in (".", "..")
-        or len(id) > _MAX_ID
-        or not all(c.isascii() and (c.isalnum() or c in "_+-.") for c in id)
-    ):
-        raise InvalidArgument(
-            "container ID", repr(id) if id else '""', detail="invalid container ID format: " + allowed
-        )
+    wrong = next((c for c in id if not (c.isascii() and (c.isalnum() or c in "_+-."))), "")
+    if wrong or id in ("", ".", "..") or len(id) > _MAX_ID:
+        detail = "invalid container ID format: " + (f"invalid character {wrong!r}; " if wrong else "")
+        detail += "allowed are letters, digits, _ + - . and at most 1024 of them"
+        raise InvalidArgument("container ID", repr(id) if id else '""', detail=detail)
 
 
 def remove_directory(directory: str) -> None:
