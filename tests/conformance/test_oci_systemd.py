@@ -133,9 +133,11 @@ def test_a_quota_of_whole_percents(masu_oci: Runtime, probe_rootfs: Path) -> Non
 
 def test_a_period_without_a_quota(masu_oci: Runtime, probe_rootfs: Path) -> None:
     """systemd has no such thing and writes its own period, when it comes to it: ours must be later."""
-    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}})
+    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}, "pids": {"limit": 20}})
     assert read(cgroup, "cpu.max") == ["max 200000"]
     masu_oci("update", "--cpu-period", "300000", id)
+    assert read(cgroup, "cpu.max") == ["max 300000"]
+    masu_oci("update", "--pids-limit", "30", id)
     assert read(cgroup, "cpu.max") == ["max 300000"]
 
 

@@ -92,7 +92,7 @@ def limit_processes(container: Container, config: Config, warnings: list[str], s
     if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
         only = type(resources)(pids=resources.pids)
         if scope is not None:
-            scope.set(container.cgroup, only)
+            scope.set(container.cgroup, only, resources)
         container.cgroup.apply(only, devices=False, warnings=warnings)
     if scope is not None:
         scope.close()
