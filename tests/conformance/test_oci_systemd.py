@@ -165,6 +165,39 @@ def test_a_change_that_is_refused_changes_nothing(masu_oci: Runtime, probe_rootf
     assert show(cgroup.name, "MemoryMax") == {"MemoryMax": "infinity"}
 
 
+MAPPING = [{"containerID": 0, "hostID": 0, "size": 6}, {"containerID": 6, "hostID": 100006, "size": 65530}]
+WRITABLE = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "rw"]}
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "mount", "owner"),
+    [
+        (("user", "cgroup"), WRITABLE, 100007),
+        (("cgroup",), WRITABLE, 7),
+        (("user", "cgroup"), {**WRITABLE, "options": ["nosuid", "ro"]}, 0),
+        ((), WRITABLE, 0),
+    ],
+)
+def test_whose_the_cgroup_is(
+    runtime: Runtime, probe_rootfs: Path, namespaces: tuple[str, ...], mount: dict[str, Any], owner: int
+) -> None:
+    """config-linux.md, "Cgroup ownership"."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"].update(args=["/bin/probe", "sleep"], user={"uid": 7, "gid": 7})
+        config["linux"]["namespaces"] += [{"type": name} for name in namespaces]
+        config["mounts"] += [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}, mount]
+        if "user" in namespaces:
+            config["linux"].update(uidMappings=MAPPING, gidMappings=MAPPING)
+
+    id = runtime.id()
+    launch(runtime, id, change, probe_rootfs)
+    cgroup = cgroup_of(runtime.state(id)["pid"])
+    runtime("update", "--pids-limit", "50", id)
+    uids = {name: (cgroup / name).stat().st_uid for name in ("", "cgroup.procs", "cgroup.subtree_control", "pids.max")}
+    assert uids == {"": owner, "cgroup.procs": owner, "cgroup.subtree_control": owner, "pids.max": 0}
+
+
 def test_nested_slices(runtime: Runtime, probe_rootfs: Path) -> None:
     id, cgroup = started(runtime, probe_rootfs, cgroupsPath="masu-tests-deep.slice:box:one")
     assert cgroup == CGROUPS / "masu.slice/masu-tests.slice/masu-tests-deep.slice/box-one.scope"

@@ -57,18 +57,18 @@ def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
             called.chmod(0o755)
         environment = {**os.environ, "OCI_RUNTIME": str(called), "INIT": str(folder / "init"), "TMPDIR": place}
         for name in files or sorted(path.name for path in folder.glob("test_*.py")):
-            tap = _run_file(folder / name, environment)
+            tap = _run_file(folder / name, environment, place)
             log.write(f"# {name}\n{tap}\n")
             log.flush()
             found += cases(tap, f"{name.removesuffix('.py')}: ")
     return found
 
 
-def _run_file(file: Path, environment: dict[str, str]) -> str:
+def _run_file(file: Path, environment: dict[str, str], place: str) -> str:
     with tempfile.TemporaryFile("w+", errors="replace") as tap:
         try:
             subprocess.run(
-                [sys.executable, "-u", str(file)], cwd=file.parents[1], env=environment, stdin=subprocess.DEVNULL,
+                [sys.executable, "-u", str(file)], cwd=place, env=environment, stdin=subprocess.DEVNULL,
                 stdout=tap, stderr=tap, timeout=FILE_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
