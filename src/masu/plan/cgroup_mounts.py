@@ -37,7 +37,7 @@ def add_cgroup(
                     where,
                     fstype="cgroup2",
                     source="cgroup",
-                    options=(),
+                    options=options.data,
                     attr=options.attr_set,
                     target=target,
                     flags=TARGET_MUST_BE_DIRECTORY,
