@@ -17,7 +17,8 @@ class Host:
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"), `own_cgroups` the calling
-    process's own directory below each of these mount points. `rlimits` are the calling
+    process's own directory below each of these mount points. `links` says where those sources of binds lead that are
+    symlinks to be copied. `rlimits` are the calling
     process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
     namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
     is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
@@ -32,6 +33,7 @@ class Host:
         "cgroup_mounts",
         "in_initial_userns",
         "last_cap",
+        "links",
         "own_cgroups",
         "rlimits",
         "rootless",
@@ -51,6 +53,7 @@ class Host:
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         own_cgroups: dict[str, str] | None = None,
+        links: dict[str, str] | None = None,
         rlimits: dict[int, tuple[int, int]] | None = None,
         apparmor: bool = True,
         selinux: bool = True,
@@ -64,6 +67,7 @@ class Host:
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.own_cgroups = own_cgroups or {}
+        self.links = links or {}
         self.rlimits = rlimits or {}
         self.apparmor = apparmor
         self.selinux = selinux

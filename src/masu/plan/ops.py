@@ -70,7 +70,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "propagation": (29, "C", "target:s flags:u"),
     "mkdir": (30, "C", "path:s mode:u uid:u gid:u"),
     "mknod": (31, "C", "path:s mode:u rdev:u uid:u gid:u"),
-    "symlink": (32, "C", "target:s path:s"),
+    # With `exact` what is there already must be the same link; else it stays, whatever it is.
+    "symlink": (32, "C", "target:s path:s exact:u"),
     # A pty from the root's own devpts. The master goes to the socket in `slot`, or to the monitor when NONE;
     # flags CONSOLE_*.
     "console": (33, "C", "slot:u rows:u columns:u flags:u"),

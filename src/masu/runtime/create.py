@@ -127,7 +127,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 from masu.runtime import notify  # by whom a service manager has started
 
                 config = notify.with_directory(config, container)
-            host = machine.gather(_limits_to_raise(config))
+            host = machine.gather(_limits_to_raise(config), config.mounts)
             if options.rootless is not None:
                 host.rootless = options.rootless
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
