@@ -149,18 +149,16 @@ int do_wait_start(struct launch *launch, const struct operation *op, struct masu
     int fd = slot_fd(launch, op, F_WAIT_START_SLOT, err);
     if (fd < 0)
         return -1;
-    if (small_of(op, F_WAIT_START_ERROR_SLOT) != PLAN_NONE) {
-        launch->error_slot = slot_fd(launch, op, F_WAIT_START_ERROR_SLOT, err);
-        if (launch->error_slot < 0)
-            return -1;
-    }
     control_close(launch);
     char byte;
     long count;
     do {
         count = sys_read(fd, &byte, 1);
     } while (count == -EINTR);
-    return count == 1 ? 0 : fail(err, count < 0 ? count : -EIO, "the start FIFO");
+    if (count != 1)
+        return fail(err, count < 0 ? count : -EIO, "the start FIFO");
+    launch->start_fifo = fd;
+    return 0;
 }
 
 int tell_monitor(struct launch *launch, char type, int value, int fd)

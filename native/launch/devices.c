@@ -94,14 +94,24 @@ int do_mknod(struct launch *launch, const struct operation *op, struct masu_erro
     return result < 0 ? fail(err, result, "chmod %s", path) : 0;
 }
 
+static bool is_link_to(int fd, const char *target)
+{
+    char there[PATH_LIMIT];
+    long length = sys(__NR_readlinkat, fd, "", there, sizeof there);
+    return length >= 0 && (size_t)length == strlen(target) && memcmp(there, target, (size_t)length) == 0;
+}
+
 int do_symlink(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     owned_place place = NO_PLACE;
     const char *path = text_of(op, F_SYMLINK_PATH), *target = text_of(op, F_SYMLINK_TARGET);
     if (walk_to_parent(launch, path, &place, err) < 0)
         return -1;
-    if (!place.missing)
+    if (!place.missing) {
+        if (small_of(op, F_SYMLINK_EXACT) && !is_link_to(place.fd, target))
+            return fail(err, EEXIST, "%s exists and is no symlink to %s", path, target);
         return 0; /* the image's own choice, whatever it is; nothing of ours follows it */
+    }
     int result = (int)sys(__NR_symlinkat, target, place.parent, place.name);
     return result < 0 && result != -EEXIST ? fail(err, result, "symlink %s", path) : 0;
 }

@@ -108,7 +108,7 @@ struct launch {
     int root;              /* the root in which targets are resolved, or -1: "/" */
     int procfs;            /* a detached procfs, or -1 */
     int empty;             /* an attached, empty, read-only tmpfs for masks, or -1 */
-    int error_slot;        /* where a failing exec is told after wait_start, or -1 */
+    int start_fifo;        /* after wait_start: where a failing exec is told, or -1 */
     unsigned console_rdev; /* minor of the pty's slave plus one, or 0 */
     bool inside;           /* after clone */
     bool elsewhere;        /* root_attach has put the root on a path, not over "/" */

@@ -50,7 +50,7 @@ static int run_launch(int argc, char **argv)
     /* Nobody in a container may read our memory, follow our /proc/PID/exe or fd (CVE-2019-5736). */
     sys_prctl(PR_SET_DUMPABLE, 0, 0, 0);
     reset_signals();
-    launch->told = launch->monitor = launch->root = launch->procfs = launch->empty = launch->error_slot = -1;
+    launch->told = launch->monitor = launch->root = launch->procfs = launch->empty = launch->start_fifo = -1;
     memset(launch->slots, 0xff, sizeof launch->slots);
     if (map_plan(plan_fd, &launch->plan, &err) < 0) {
         control_send(launch, MSG_ERROR, err.number, 0, err.detail, -1);

@@ -46,7 +46,7 @@ static const struct shape shapes[OP_LAST + 1] = {
     [OP_CAPS] = {.wide = BIT(F_CAPS_EFFECTIVE) | BIT(F_CAPS_PERMITTED) | BIT(F_CAPS_INHERITABLE) |
                          BIT(F_CAPS_AMBIENT)},
     [OP_HOOK] = {.optional_slots = BIT(F_HOOK_STDOUT_SLOT) | BIT(F_HOOK_STDERR_SLOT)},
-    [OP_WAIT_START] = {.slots = BIT(F_WAIT_START_SLOT), .optional_slots = BIT(F_WAIT_START_ERROR_SLOT)},
+    [OP_WAIT_START] = {.slots = BIT(F_WAIT_START_SLOT)},
 };
 
 static int bad(struct masu_error *err, uint32_t index, const char *name, const char *what)

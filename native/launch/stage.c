@@ -253,7 +253,7 @@ int do_close_fds(struct launch *launch, const struct operation *op, struct masu_
     for (;;) {
         unsigned next = ~0u;
         const int stay[] = {launch->control, launch->told,  launch->monitor,   launch->root,
-                            launch->procfs,  launch->empty, launch->error_slot};
+                            launch->procfs,  launch->empty, launch->start_fifo};
         for (unsigned i = 0; i < sizeof stay / sizeof stay[0]; i++)
             next = stay[i] >= (int)first && (unsigned)stay[i] < next ? (unsigned)stay[i] : next;
         for (unsigned slot = 0; slot < PLAN_MAX_SLOTS; slot++) {
@@ -274,14 +274,14 @@ int do_close_fds(struct launch *launch, const struct operation *op, struct masu_
 static void report(struct launch *launch, const struct masu_error *err)
 {
     control_send(launch, MSG_ERROR, err->number, 0, err->detail, -1);
-    if (launch->error_slot >= 0) {
-        /* `start` reads the same message from a file. */
+    if (launch->start_fifo >= 0) {
+        /* `start` reads the same message when we are gone. */
         unsigned char message[16 + DETAIL_LIMIT];
         uint32_t head[4] = {MSG_ERROR, launch->index, (uint32_t)err->number, 0};
         size_t length = strlen(err->detail);
         memcpy(message, head, sizeof head);
         memcpy(message + sizeof head, err->detail, length);
-        write_whole(launch->error_slot, message, sizeof head + length);
+        write_whole(launch->start_fifo, message, sizeof head + length);
     }
 }
 

@@ -148,6 +148,27 @@ def test_tmpcopyup(runtime: Runtime, own_probe_rootfs: Path) -> None:
     assert not (own_probe_rootfs / "etc/new").exists()
 
 
+def test_a_symlink_is_copied(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Path) -> None:
+    """crun(1), "copy-symlink"."""
+    link = tmp_path / "link"
+    link.symlink_to("points/to/nowhere")
+    entry = {**bind(link, "rbind", "copy-symlink"), "destination": "/home/deep/link"}
+
+    def run(entry: dict[str, Any], *probe: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return masu_oci.run(own_probe_rootfs, *probe, change=lambda c: c["mounts"].append(entry), check=check)
+
+    for _ in range(2):  # the second time it is there
+        assert run(entry, "readlink", "/home/deep/link").stdout == "points/to/nowhere\n"
+    (own_probe_rootfs / "home/deep/link").unlink()
+    (own_probe_rootfs / "home/deep/link").symlink_to("elsewhere")
+    refused = run(entry, "exit", "0", check=False)
+    assert refused.returncode == 1
+    assert "/home/deep/link exists and is no symlink to points/to/nowhere" in refused.stderr
+    (tmp_path / "file").write_text("what is none is bound\n")
+    plain = {**entry, "source": str(tmp_path / "file"), "destination": "/home/file"}
+    assert run(plain, "cat", "/home/file").stdout == "what is none is bound\n"
+
+
 def test_destination_written_as_a_path_of_the_host(masu_oci: Runtime, own_probe_rootfs: Path, volume: Path) -> None:
     entry = {**bind(volume, "bind"), "destination": f"{own_probe_rootfs}/home"}
     said = masu_oci.run(own_probe_rootfs, "cat", "/home/file", change=lambda c: c["mounts"].append(entry)).stdout

@@ -101,6 +101,38 @@ def test_debug_shows_the_plan(masu_oci: Runtime, probe_rootfs: Path) -> None:
 
 
 @pytest.mark.root
+def test_debug_tells_how_far_it_came_in_words_of_runc(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    processor = min(os.sched_getaffinity(0))
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["args"] = ["/bin/probe", "sleep"]
+        config["process"]["execCPUAffinity"] = {"initial": str(processor)}
+        config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
+
+    def told(*arguments: str) -> list[str]:
+        """What is said behind the plan, whose lines begin with a number."""
+        said = masu_oci("--debug", *arguments).stderr
+        messages = [line.partition('msg="')[2].removesuffix('"') for line in said.splitlines()]
+        return [text for text in messages if not text.split()[0].isdecimal()]
+
+    id = masu_oci.id()
+    steps = told("create", "--bundle", str(masu_oci.bundle(probe_rootfs, change)), id)
+    pid = masu_oci.state(id)["pid"]
+    assert steps == [
+        "nsexec container setup: masu-launch begins",
+        f"child process in init(): pid {pid}",
+        f"pid {pid} waits for the host: createRuntime",
+        "init: closing the pipe to signal completion",
+    ]
+    masu_oci("start", id)
+    affinity, begins, born, ends = told("exec", id, "/bin/probe", "exit", "0")
+    assert affinity == f"nsexec: affinity: {1 << processor:#x}"
+    assert begins == steps[0]
+    assert born.startswith("child process in init(): pid ")
+    assert ends == "setns_init: about to exec"
+
+
+@pytest.mark.root
 def test_debug_in_a_json_log(masu_oci: Runtime, probe_rootfs: Path) -> None:
     log = masu_oci.folder / "log"
     bundle = str(masu_oci.bundle(probe_rootfs))

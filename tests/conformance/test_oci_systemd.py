@@ -133,9 +133,11 @@ def test_a_quota_of_whole_percents(masu_oci: Runtime, probe_rootfs: Path) -> Non
 
 def test_a_period_without_a_quota(masu_oci: Runtime, probe_rootfs: Path) -> None:
     """systemd has no such thing and writes its own period, when it comes to it: ours must be later."""
-    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}})
+    id, cgroup = started(masu_oci, probe_rootfs, resources={"cpu": {"period": 200000}, "pids": {"limit": 20}})
     assert read(cgroup, "cpu.max") == ["max 200000"]
     masu_oci("update", "--cpu-period", "300000", id)
+    assert read(cgroup, "cpu.max") == ["max 300000"]
+    masu_oci("update", "--pids-limit", "30", id)
     assert read(cgroup, "cpu.max") == ["max 300000"]
 
 
@@ -161,6 +163,39 @@ def test_a_change_that_is_refused_changes_nothing(masu_oci: Runtime, probe_rootf
     refused = masu_oci("update", "--resources", str(changes), id, check=False)
     assert "rejecting memory limit 4096" in refused.stderr
     assert show(cgroup.name, "MemoryMax") == {"MemoryMax": "infinity"}
+
+
+MAPPING = [{"containerID": 0, "hostID": 0, "size": 6}, {"containerID": 6, "hostID": 100006, "size": 65530}]
+WRITABLE = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "rw"]}
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "mount", "owner"),
+    [
+        (("user", "cgroup"), WRITABLE, 100007),
+        (("cgroup",), WRITABLE, 7),
+        (("user", "cgroup"), {**WRITABLE, "options": ["nosuid", "ro"]}, 0),
+        ((), WRITABLE, 0),
+    ],
+)
+def test_whose_the_cgroup_is(
+    runtime: Runtime, probe_rootfs: Path, namespaces: tuple[str, ...], mount: dict[str, Any], owner: int
+) -> None:
+    """config-linux.md, "Cgroup ownership"."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"].update(args=["/bin/probe", "sleep"], user={"uid": 7, "gid": 7})
+        config["linux"]["namespaces"] += [{"type": name} for name in namespaces]
+        config["mounts"] += [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}, mount]
+        if "user" in namespaces:
+            config["linux"].update(uidMappings=MAPPING, gidMappings=MAPPING)
+
+    id = runtime.id()
+    launch(runtime, id, change, probe_rootfs)
+    cgroup = cgroup_of(runtime.state(id)["pid"])
+    runtime("update", "--pids-limit", "50", id)
+    uids = {name: (cgroup / name).stat().st_uid for name in ("", "cgroup.procs", "cgroup.subtree_control", "pids.max")}
+    assert uids == {"": owner, "cgroup.procs": owner, "cgroup.subtree_control": owner, "pids.max": 0}
 
 
 def test_nested_slices(runtime: Runtime, probe_rootfs: Path) -> None:

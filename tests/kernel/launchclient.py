@@ -38,7 +38,7 @@ MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x4000, 1 << 18, 1 << 19, 1 << 20
 
 _EMPTY: dict[str, int | str | bytes | tuple[str, ...]] = {"u": 0, "s": "", "b": b"", "l": ()}
 _NONE_FIELDS = {
-    "userns", "cgroup", "error_slot", "stdout_slot", "stderr_slot", "listen_fd", "stdin_fd", "stdout_fd", "stderr_fd",
+    "userns", "cgroup", "stdout_slot", "stderr_slot", "listen_fd", "stdin_fd", "stdout_fd", "stderr_fd",
     "oom_fd",
 }  # fmt: skip
 
@@ -204,6 +204,19 @@ class Launch:
         status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         self.reap()
         return status
+
+    def start(self, fifo: Path) -> tuple[int, Message | None]:
+        """Releases init at wait_start and waits for it: its exit status, and what it wrote into the FIFO."""
+        fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            os.write(fd, b"\0")
+            status = self.wait()
+            try:
+                return status, Message(os.read(fd, 4096), [])
+            except BlockingIOError:
+                return status, None
+        finally:
+            os.close(fd)
 
     def reap(self) -> None:
         wait_readable(self.pidfd)

@@ -13,7 +13,7 @@ from kernel.cgroupfixture import MIB, Box, box2, resources  # noqa: F401
 
 from masu.errors import FailedPrecondition, KernelError
 from masu.linux import bpf_devices
-from masu.linux.cgroups import Cgroup, Layout, Mount, tasks
+from masu.linux.cgroups import Cgroup, Layout, Mount, delegation, tasks
 from masu.linux.cgroups.devices import Table
 
 pytestmark = pytest.mark.root
@@ -62,6 +62,18 @@ def test_born_inside(box2: Box) -> None:  # noqa: F811
     os.close(r)
     os.waitpid(pid, 0)
     assert f"0::{box2.top}/box" in text.splitlines()
+
+
+def test_delegated(box2: Box) -> None:  # noqa: F811
+    group = box2.make()
+    delegation.delegate(group.paths()[""], 12345)
+    whose = {path.name: path.stat().st_uid for path in (directory(group), *directory(group).iterdir())}
+    given = set(Path("/sys/kernel/cgroup/delegate").read_text().split()) & set(whose)
+    assert {"cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} <= given
+    assert {name for name, uid in whose.items() if uid == 12345} == {directory(group).name, *given}
+    assert set(whose.values()) == {0, 12345}
+    with pytest.raises(KernelError, match="chown"):
+        delegation.delegate(group.paths()[""] + "/nothing", 12345)
 
 
 def test_freeze_thaw_kill(box2: Box) -> None:  # noqa: F811

@@ -547,18 +547,14 @@ def test_a_missing_dynamic_loader_is_named(own_probe_rootfs: Path) -> None:
         assert launch.wait() == 127
 
 
-def test_wait_start_and_the_error_file(own_probe_rootfs: Path, tmp_path: Path) -> None:
-    fifo, error = tmp_path / "fifo", tmp_path / "error"
+def test_wait_start_and_what_is_said_after_it(own_probe_rootfs: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
     def plan() -> list[Op]:
-        error.write_bytes(b"")
-        host = [
-            op("open", slot=0, path=str(fifo), flags=os.O_RDWR),
-            op("open", slot=1, path=str(error), flags=os.O_RDWR),
-        ]
+        host = [op("open", slot=0, path=str(fifo), flags=os.O_RDWR)]
         made = contained(own_probe_rootfs, [], "exit", "4", host=host)
-        made.insert(index_of(made, "exec"), op("wait_start", slot=0, error_slot=1))
+        made.insert(index_of(made, "exec"), op("wait_start", slot=0))
         return made
 
     with Launch(plan()) as launch:
@@ -566,11 +562,7 @@ def test_wait_start_and_the_error_file(own_probe_rootfs: Path, tmp_path: Path) -
         launch.go()
         assert launch.receive() is None  # it waits, and has closed the socket
         launch.control.close()
-        fd = os.open(fifo, os.O_WRONLY)
-        os.write(fd, b"\0")
-        os.close(fd)
-        assert launch.wait() == 4
-    assert error.read_bytes() == b""
+        assert launch.start(fifo) == (4, None)
     broken_program(own_probe_rootfs, "broken", b"")
     made = plan()
     made[index_of(made, "find_program")] = op("find_program", program="broken", path="/bin")
@@ -578,13 +570,10 @@ def test_wait_start_and_the_error_file(own_probe_rootfs: Path, tmp_path: Path) -
         launch.expect(o.MSG_READY)
         launch.go()
         assert launch.receive() is None
-        fd = os.open(fifo, os.O_WRONLY)
-        os.write(fd, b"\0")
-        os.close(fd)
-        assert launch.wait() == 126
-    kind, index, number, _ = struct.unpack("<IIii", error.read_bytes()[:16])
-    assert (kind, index, number) == (o.MSG_ERROR, len(made) - 1, errno.ENOEXEC)
-    assert b"the file is empty" in error.read_bytes()[16:]
+        status, said = launch.start(fifo)
+    assert said is not None
+    assert (status, said.type, said.index, said.errno) == (126, o.MSG_ERROR, len(made) - 1, errno.ENOEXEC)
+    assert "the file is empty" in said.detail
 
 
 def test_init_reaps_forwards_and_ends_as_its_child_did(probe_rootfs: Path) -> None:

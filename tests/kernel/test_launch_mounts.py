@@ -502,6 +502,7 @@ def test_devices(probe_rootfs: Path) -> None:
         op("mkdir", path="/dev/deep", mode=0o700),
         op("symlink", target="/proc/self/fd", path="/dev/fd"),
         op("symlink", target="elsewhere", path="/dev/fd"),
+        op("symlink", target="/proc/self/fd", path="/dev/fd", exact=1),
     ]
     names = ("zero", "deep/er/fuse", "big", "fifo", "null", "deep/dir", "deep", "fd")
     paths = tuple("/dev/" + name for name in names)

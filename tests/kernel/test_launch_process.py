@@ -213,26 +213,22 @@ def test_hooks_on_the_host_side(probe_rootfs: Path, tmp_path: Path) -> None:
     assert out.read_text().strip() == os.readlink("/proc/self/ns/net")
 
 
-def test_a_hook_after_start_reports_through_the_error_file(probe_rootfs: Path, tmp_path: Path) -> None:
-    fifo, error = tmp_path / "fifo", tmp_path / "error"
+def test_a_hook_after_start_reports_through_the_fifo(probe_rootfs: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    error.touch()
-    host = [op("open", slot=0, path=str(fifo), flags=os.O_RDWR), op("open", slot=1, path=str(error), flags=os.O_RDWR)]
+    host = [op("open", slot=0, path=str(fifo), flags=os.O_RDWR)]
     plan = contained(probe_rootfs, [], "exit", "0", host=host)
     at = index_of(plan, "exec")
-    plan[at:at] = [op("wait_start", slot=0, error_slot=1),
+    plan[at:at] = [op("wait_start", slot=0),
                    op("hook", path="/bin/probe", args=("probe", "stderr", "no", "--", "exit", "6"))]  # fmt: skip
     with Launch(plan) as launch:
         launch.expect(o.MSG_READY)
         launch.go()
         assert launch.receive() is None
-        fd = os.open(fifo, os.O_WRONLY)
-        os.write(fd, b"\0")
-        os.close(fd)
-        assert launch.wait() == 1
-    kind, index, number, _ = struct.unpack("<IIii", error.read_bytes()[:16])
-    assert (kind, index, number) == (o.MSG_ERROR, at + 1, errno.EIO)
-    assert error.read_bytes()[16:] == b"the hook exited with status 6: no"
+        status, said = launch.start(fifo)
+    assert said is not None
+    assert (status, said.type, said.index, said.errno) == (1, o.MSG_ERROR, at + 1, errno.EIO)
+    assert said.detail == "the hook exited with status 6: no"
 
 
 # -- seccomp ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from peers.sources import source
-from peers.tap import Case, cases, report
+from peers.tap import Case, cases, main
+from peers.tidy import tidied
 
 FILE_SECONDS = 120
 # The suite gives every runtime crun's options, which runc does not know.
@@ -43,11 +45,11 @@ def prepared() -> Path:
     return folder
 
 
-def run(runtime: str, log: Path, *files: str) -> list[Case]:
+def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     """Every case of the files (all by default) with `runtime`, the path of one executable."""
     folder = prepared()
     found: list[Case] = []
-    with tempfile.TemporaryDirectory() as place, log.open("w") as out:
+    with tempfile.TemporaryDirectory() as place, tidied("test*", "frozen"):
         called = Path(runtime)
         if called.name == "runc":
             called = Path(place, "runtime")
@@ -55,18 +57,18 @@ def run(runtime: str, log: Path, *files: str) -> list[Case]:
             called.chmod(0o755)
         environment = {**os.environ, "OCI_RUNTIME": str(called), "INIT": str(folder / "init"), "TMPDIR": place}
         for name in files or sorted(path.name for path in folder.glob("test_*.py")):
-            tap = _run_file(folder / name, environment)
-            out.write(f"# {name}\n{tap}\n")
-            out.flush()
+            tap = _run_file(folder / name, environment, place)
+            log.write(f"# {name}\n{tap}\n")
+            log.flush()
             found += cases(tap, f"{name.removesuffix('.py')}: ")
     return found
 
 
-def _run_file(file: Path, environment: dict[str, str]) -> str:
+def _run_file(file: Path, environment: dict[str, str], place: str) -> str:
     with tempfile.TemporaryFile("w+", errors="replace") as tap:
         try:
             subprocess.run(
-                [sys.executable, "-u", str(file)], cwd=file.parents[1], env=environment, stdin=subprocess.DEVNULL,
+                [sys.executable, "-u", str(file)], cwd=place, env=environment, stdin=subprocess.DEVNULL,
                 stdout=tap, stderr=tap, timeout=FILE_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -76,5 +78,4 @@ def _run_file(file: Path, environment: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    name = Path(sys.argv[1]).name
-    print(report(name, run(os.path.abspath(sys.argv[1]), Path(f"crun-suite-{name}.tap").resolve(), *sys.argv[2:])))
+    main("crun", run)

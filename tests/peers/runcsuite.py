@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import images
 from harness.pty import Terminal
 
 from peers.sources import source
-from peers.tap import Case, cases, report
+from peers.tap import Case, cases, main
+from peers.tidy import tidied
 
 # A file in which nothing happens any more must not hold up all others.
 FILE_SECONDS = 600
@@ -50,19 +51,22 @@ def prepared() -> Path:
     return folder
 
 
-def run(runtime: str, log: Path, *files: str) -> list[Case]:
+def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     """Every case of the files (all by default) with `runtime`, the path of one executable. What bats writes, with the
     output of the failed cases, goes to `log`."""
     folder = prepared() / "tests/integration"
-    with log.open("w") as out, _cgroups_tidied():
+    found = []
+    with tidied("runc-cgroups-integration-test"), _false_hierarchies_removed():
         for name in files or sorted(path.name for path in folder.glob("*.bats")):
-            out.write(_run_file(folder / name, runtime))
-            out.flush()
-    return cases(log.read_text(errors="replace"))
+            tap = _run_file(folder / name, runtime)
+            log.write(tap)
+            log.flush()
+            found += cases(tap)
+    return found
 
 
 @contextmanager
-def _cgroups_tidied() -> Iterator[None]:
+def _false_hierarchies_removed() -> Iterator[None]:
     """The suite makes directories for the controllers that a hybrid machine has elsewhere; they mislead others."""
     top = Path("/sys/fs/cgroup")
     before = set(top.iterdir())
@@ -75,7 +79,7 @@ def _cgroups_tidied() -> Iterator[None]:
 
 
 def _run_file(file: Path, runtime: str) -> str:
-    with tempfile.NamedTemporaryFile("r", suffix=".tap") as tap:
+    with tempfile.NamedTemporaryFile("r", suffix=".tap", errors="replace") as tap:
         # The cases with terminals want one that is theirs. (bats' own time limit is a background job, for which
         # those cases that `wait` would wait, too.)
         command = f"bats -t {file} > {tap.name} 2>&1 < /dev/tty"
@@ -88,5 +92,4 @@ def _run_file(file: Path, runtime: str) -> str:
 
 
 if __name__ == "__main__":
-    name = Path(sys.argv[1]).name
-    print(report(name, run(os.path.abspath(sys.argv[1]), Path(f"runc-suite-{name}.tap").resolve(), *sys.argv[2:])))
+    main("runc", run)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ def row(name: str, found: Iterable[Case]) -> str:
     verdicts = [case.verdict for case in found]
     counts = [len(verdicts), *(verdicts.count(verdict) for verdict in ("ok", "skip", "failed"))]
     return f"| {name} | {' | '.join(map(str, counts))} |"
+
+
+def main(suite: str, run: Callable[..., list[Case]]) -> None:
+    """RUNTIME [FILE...]: what the suite says goes to <suite>-suite-<runtime>.tap; row and failures are shown."""
+    runtime, *files = sys.argv[1:]
+    name = Path(runtime).name
+    with Path(f"{suite}-suite-{name}.tap").open("w") as log:
+        print(report(name, run(os.path.abspath(runtime), log, *files)))
 
 
 def report(name: str, found: list[Case]) -> str:

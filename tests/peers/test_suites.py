@@ -5,10 +5,10 @@ A suite's bugs, what this machine lacks, and words that are another program's ow
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from harness.programs import MASU_OCI, peer
@@ -18,7 +18,7 @@ from peers.tap import Case, report
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 EXPECTED = Path(__file__).parent / "expected"
-SUITES: dict[str, tuple[Callable[[str, Path], list[Case]], tuple[str, ...]]] = {
+SUITES: dict[str, tuple[Callable[[str, TextIO], list[Case]], tuple[str, ...]]] = {
     "runc": (runcsuite.run, ("go", "make", "bats", "jq", "gawk", "bc", "debootstrap", "xz")),
     "crun": (crunsuite.run, ("cc",)),
     "runtime-tools": (validation.run, ("go", "make")),
@@ -26,14 +26,14 @@ SUITES: dict[str, tuple[Callable[[str, Path], list[Case]], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_suite(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suite(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     run, programs = SUITES[name]
     for program in programs:
         peer(program)
-    found = run(MASU_OCI, tmp_path / "suite.tap")
     kept = Path("build/log", f"suite-{name}.tap")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(tmp_path / "suite.tap", kept)
+    with kept.open("w") as log:
+        found = run(MASU_OCI, log)
     with capsys.disabled():
         print(f"\n{report('masu-oci', found).splitlines()[0]}  {kept}")
     failed = {case.title for case in found if case.verdict == "failed"}

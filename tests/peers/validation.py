@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import TextIO
 
 from peers.sources import source
-from peers.tap import Case, cases, report
+from peers.tap import Case, cases, main
+from peers.tidy import tidied
 
 CASE_SECONDS = 60
 
@@ -24,30 +25,32 @@ def prepared() -> Path:
     return folder
 
 
-def run(runtime: str, log: Path, *names: str) -> list[Case]:
+def run(runtime: str, log: TextIO, *names: str) -> list[Case]:
     """Every program (all by default) with `runtime`, the path of one executable."""
     folder = prepared()
     found = []
-    with log.open("w") as out:
+    with tidied("test*"):
         for program in sorted(folder.glob("validation/*/*.t")):
-            if names and program.stem not in names:
-                continue
-            try:
-                done = subprocess.run(
-                    [str(program)], cwd=folder, env={**os.environ, "RUNTIME": runtime}, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=CASE_SECONDS, check=False,
-                )  # fmt: skip
-                said, status = done.stdout, done.returncode
-            except subprocess.TimeoutExpired as late:
-                said, status = (late.stdout or b"").decode(errors="replace") + "\nnot ok 0 - did not end\n", 1
-            out.write(f"# {program.stem} (exit {status})\n{said}\n")
-            out.flush()
-            verdicts = {case.verdict for case in cases(said)}
-            verdict = "failed" if status or "failed" in verdicts else "skip" if verdicts <= {"skip"} else "ok"
-            found.append(Case(program.stem, verdict, ""))
+            if not names or program.stem in names:
+                status, said = _run_program(program, folder, runtime)
+                log.write(f"# {program.stem} (exit {status})\n{said}\n")
+                log.flush()
+                verdicts = {case.verdict for case in cases(said)}
+                verdict = "failed" if status or "failed" in verdicts else "skip" if verdicts <= {"skip"} else "ok"
+                found.append(Case(program.stem, verdict, ""))
     return found
 
 
+def _run_program(program: Path, folder: Path, runtime: str) -> tuple[int, str]:
+    try:
+        done = subprocess.run(
+            [str(program)], cwd=folder, env={**os.environ, "RUNTIME": runtime}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=CASE_SECONDS, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+    except subprocess.TimeoutExpired as late:
+        return 1, (late.stdout or b"").decode(errors="replace") + "\nnot ok 0 - did not end\n"
+
+
 if __name__ == "__main__":
-    name = Path(sys.argv[1]).name
-    print(report(name, run(os.path.abspath(sys.argv[1]), Path(f"validation-{name}.tap").resolve(), *sys.argv[2:])))
+    main("validation", run)

@@ -205,6 +205,25 @@ def test_verb_help_looks_like_dockers(line: str) -> None:
     assert not any("secret" in line for line in lines)
 
 
+@pytest.mark.parametrize("line", ["--help", "-h", "help", "h", ""])
+def test_help_in_runcs_dialect_looks_like_runcs(line: str) -> None:
+    with pytest.raises(Help) as caught:
+        RUNC.parse(line.split())
+    lines = caught.value.text.splitlines()
+    assert lines[:5] == [
+        "NAME:", "   masu-oci - runtime", "", "USAGE:",
+        "   masu-oci [global options] command [command options] [arguments...]",
+    ]  # fmt: skip
+    assert lines[lines.index("COMMANDS:") + 1].startswith("   create  ")
+
+
+def test_help_of_a_verb_in_runcs_dialect() -> None:
+    with pytest.raises(Help) as caught:
+        RUNC.parse(["create", "--help"])
+    assert caught.value.text.startswith("NAME:\n   masu-oci create - ")
+    assert "\n\nOPTIONS:\n   --bundle DIR, -b DIR  (default \".\")\n   --no-pivot\n" in caught.value.text
+
+
 def test_version() -> None:
     for line in ("--version", "-v"):
         with pytest.raises(Help) as caught:

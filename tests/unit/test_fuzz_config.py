@@ -53,7 +53,7 @@ def check(document: Any) -> None:
     if config is None:
         return
     check_plan(placed(lambda: preview.plan(Bundle("/bundle", b"", config, warnings), "box", ROOT)))
-    wishes = Wishes(fifo="exec.fifo", error_file="start.err", keyring="_ses.box")
+    wishes = Wishes(fifo="exec.fifo", keyring="_ses.box")
     for host in HOSTS:
         check_plan(placed(build.build, config, ROOT, host, wishes, warnings))
     assert all(warning.isprintable() for warning in warnings)

@@ -47,8 +47,7 @@ def _container(folder: Path, **files: bytes) -> Container:
     """`box` with these files; it has no cgroup, and we are its first process."""
     facts = {**_STATE, "pid": os.getpid(), "start_time": procfs.start_time(os.getpid())}
     files = {
-        "state_json": jsontext.dumps(facts).encode(), "config_json": jsontext.dumps(_CONFIG).encode(), "start_err": b"",
-        **files,
+        "state_json": jsontext.dumps(facts).encode(), "config_json": jsontext.dumps(_CONFIG).encode(), **files,
     }  # fmt: skip
     for name, data in files.items():
         (folder / "box" / name.replace("_", ".")).write_bytes(data)
@@ -78,8 +77,7 @@ def read_resources(folder: Path, data: bytes) -> None:
 
 
 def read_error(folder: Path, data: bytes) -> None:
-    error = start._read_error(_container(folder, start_err=data))
-    if error is not None:
+    if error := start._error(_container(folder), data[: start._MAX_ERROR_BYTES]):
         raise error
 
 
@@ -148,7 +146,7 @@ READERS: dict[str, Callable[[Path, bytes], None]] = {
     "state.json": read_state,
     "config.json": read_config,
     "resources.json": read_resources,
-    "start.err": read_error,
+    "start-fifo": read_error,
     "descriptors.json": read_descriptors,
     "criu-message": read_criu,
     "dbus-message": read_dbus,

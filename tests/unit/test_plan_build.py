@@ -151,6 +151,17 @@ def test_v2_without_a_namespace_shows_the_whole_tree() -> None:
     assert only(ops, "attach").fields["target"] == "/sys/fs/cgroup"
 
 
+def test_v2_gets_the_options_of_its_mount() -> None:
+    """They were dropped without a word; the kernel knows which it takes."""
+    ops = plan(
+        V2,
+        linux__namespaces=[{"type": "mount"}, {"type": "cgroup"}],
+        mounts=[{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nsdelegate"]}],
+    )
+    (made,) = (op for op in ops if op.name == "mount" and op.fields["target"] == "/sys/fs/cgroup")
+    assert (made.fields["fstype"], made.fields["options"]) == ("cgroup2", ("nsdelegate",))
+
+
 def test_v1_joins_by_the_tasks_files_first() -> None:
     ops = plan(
         HYBRID,

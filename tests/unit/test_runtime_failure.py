@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from masu.errors import KernelError, MasuError
+from masu.linux import capabilities
 from masu.plan.ops import TABLE, Op
 from masu.runtime import failure
 from masu.runtime.failure import HookError, ProgramError, explain
@@ -85,4 +86,7 @@ def test_hooks() -> None:
 def test_a_deadline_and_a_cpuset() -> None:
     op = Op("scheduler", "process.scheduler", policy=6)
     assert "process scheduler can't be used together with AllowedCPUs" in str(said(op, errno.EPERM))
-    assert "AllowedCPUs" not in str(said(Op("scheduler", "process.scheduler", policy=1), errno.EPERM))
+    realtime = str(said(Op("scheduler", "process.scheduler", policy=1), errno.EPERM))
+    assert "AllowedCPUs" not in realtime
+    able = capabilities.current().effective >> capabilities.NUMBERS["CAP_SYS_NICE"] & 1
+    assert ("CONFIG_RT_GROUP_SCHED" if able else "needs CAP_SYS_NICE") in realtime

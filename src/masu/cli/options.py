@@ -1,4 +1,4 @@
-"""Command lines as data: programs, verbs, flags, positional arguments, help in Docker's look.
+"""Command lines as data: programs, verbs, flags, positional arguments, help in Docker's look or in runc's.
 
 Used by `masu` and by `masu-oci`. Own code since click costs 85 ms and argparse 18 ms above a bare interpreter,
 and neither knows both dialects that users of containers type: pflag's (`-it`, `-vSRC:DST`, `--x=v`) and the older

@@ -37,7 +37,7 @@ def add_cgroup(
                     where,
                     fstype="cgroup2",
                     source="cgroup",
-                    options=(),
+                    options=options.data,
                     attr=options.attr_set,
                     target=target,
                     flags=TARGET_MUST_BE_DIRECTORY,
@@ -86,7 +86,7 @@ def add_cgroup(
             _bind_cgroup(draft, path, child, options.attr_set | m.MOUNT_ATTR_RDONLY, where)
         for controller in controllers.split(","):
             if controller != name and "=" not in controller:
-                draft.inside.append(Op("symlink", where, target=name, path=f"{target}/{controller}"))
+                draft.inside.append(Op("symlink", where, target=name, path=f"{target}/{controller}", exact=0))
     if options.attr_set & m.MOUNT_ATTR_RDONLY:
         draft.inside.append(
             Op("remount", where, target=target, set=m.MOUNT_ATTR_RDONLY, clear=0, recursive=0, options=())

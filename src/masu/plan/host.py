@@ -17,7 +17,8 @@ class Host:
 
     `cgroup_mode` is "v1", "hybrid", "v2" or "none"; `cgroup_mounts` lists (mount point, controllers) of the v1
     hierarchies, with controllers as in the mount's options ("cpu,cpuacct", "name=systemd"), `own_cgroups` the calling
-    process's own directory below each of these mount points. `rlimits` are the calling
+    process's own directory below each of these mount points. `links` says where those sources of binds lead that are
+    symlinks to be copied. `rlimits` are the calling
     process's own, RLIMIT_* -> (soft, hard); what is not there counts as high enough. `fully_mapped`: the user
     namespace has every id, as the first one has and a guest's or a nested one may. `rootless`: permission for cgroups
     is not to be expected, which is what runc's `--rootless auto` means. `apparmor` and `selinux` say whether these
@@ -32,6 +33,7 @@ class Host:
         "cgroup_mounts",
         "in_initial_userns",
         "last_cap",
+        "links",
         "own_cgroups",
         "rlimits",
         "rootless",
@@ -51,6 +53,7 @@ class Host:
         cgroup_mode: str = "v2",
         cgroup_mounts: tuple[tuple[str, str], ...] = (),
         own_cgroups: dict[str, str] | None = None,
+        links: dict[str, str] | None = None,
         rlimits: dict[int, tuple[int, int]] | None = None,
         apparmor: bool = True,
         selinux: bool = True,
@@ -64,6 +67,7 @@ class Host:
         self.cgroup_mode = cgroup_mode
         self.cgroup_mounts = cgroup_mounts
         self.own_cgroups = own_cgroups or {}
+        self.links = links or {}
         self.rlimits = rlimits or {}
         self.apparmor = apparmor
         self.selinux = selinux
@@ -105,11 +109,10 @@ class Wishes:
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
     `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
-    `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
-    the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
-    socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
-    supplementary groups as they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's
-    own hooks append to.
+    `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` is the path
+    behind `start`; without it the program runs as soon as the host agrees. `console_fd` is a connected socket for the
+    pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the supplementary groups as
+    they are; `hooks_stdout` and `hooks_stderr` are files, there already, that the container's own hooks append to.
     """
 
     __slots__ = (
@@ -117,7 +120,6 @@ class Wishes:
         "cgroup_dir",
         "cgroup_paths",
         "console_fd",
-        "error_file",
         "fifo",
         "home",
         "hooks_stderr",
@@ -141,7 +143,6 @@ class Wishes:
         seccomp: Seccomp | None = None,
         home: str = "",
         fifo: str = "",
-        error_file: str = "",
         console_fd: int | None = None,
         preserve_fds: int = 0,
         no_pivot: bool = False,
@@ -160,7 +161,6 @@ class Wishes:
         self.seccomp = seccomp
         self.home = home
         self.fifo = fifo
-        self.error_file = error_file
         self.console_fd = console_fd
         self.preserve_fds = preserve_fds
         self.no_pivot = no_pivot

@@ -184,6 +184,11 @@ def add_mounts(
             if options.data:
                 ignored = ", ".join(options.data)
                 warnings.append(f"{where}.options: {ignored}: bind mounts have no options of a file system; ignored")
+            link = host.links.get(entry.source or "") if options.copy_symlink else None
+            if link is not None:
+                # Made anew, not followed (crun(1), "copy-symlink").
+                draft.inside.append(Op("symlink", where, target=link, path=target, exact=1))
+                continue
             userns = _idmap_slot(draft, config, entry, options, user_slot, where)
             inside = source_inside(entry.source or "", rootfs, made)
             _add_bind(
@@ -448,7 +453,7 @@ def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
             else:
                 _mknod(draft, path, 0o020666, major, minor, 0, 0, "")
     for target, path in _DEV_SYMLINKS:
-        draft.inside.append(Op("symlink", "", target=target, path=path))
+        draft.inside.append(Op("symlink", "", target=target, path=path, exact=0))
 
 
 def _dev_is_bind(config: Config) -> bool:

@@ -70,7 +70,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "propagation": (29, "C", "target:s flags:u"),
     "mkdir": (30, "C", "path:s mode:u uid:u gid:u"),
     "mknod": (31, "C", "path:s mode:u rdev:u uid:u gid:u"),
-    "symlink": (32, "C", "target:s path:s"),
+    # With `exact` what is there already must be the same link; else it stays, whatever it is.
+    "symlink": (32, "C", "target:s path:s exact:u"),
     # A pty from the root's own devpts. The master goes to the socket in `slot`, or to the monitor when NONE;
     # flags CONSOLE_*.
     "console": (33, "C", "slot:u rows:u columns:u flags:u"),
@@ -104,8 +105,8 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # Tells the host that all is prepared and waits for its answer.
     "ready": (53, "C", ""),
     # Blocks until a byte arrives in the FIFO in `slot` (opened O_RDWR by an earlier `open`); a later failure
-    # is written to the file in `error_slot`.
-    "wait_start": (54, "C", "slot:u error_slot:u"),
+    # is written into it.
+    "wait_start": (54, "C", "slot:u"),
     # Stays as PID 1: forks, passes signals on, reaps, exits as the child did.
     "init": (55, "C", ""),
     "exec": (56, "C", "args:l env:l"),

@@ -236,10 +236,9 @@ def add_program(draft: Draft, process: Process, wishes: Wishes, around: ProcessP
         inside.append(Op("pdeathsig", signal=_SIGKILL))
     inside.append(Op("ready"))
     if wishes.fifo:
-        fifo, error = draft.slot(), draft.slot()
+        fifo = draft.slot()
         draft.prepare.append(Op("open", slot=fifo, path=wishes.fifo, flags=O_RDWR | O_CLOEXEC))
-        draft.prepare.append(Op("open", slot=error, path=wishes.error_file, flags=O_RDWR | O_CLOEXEC))
-        inside.append(Op("wait_start", slot=fifo, error_slot=error))
+        inside.append(Op("wait_start", slot=fifo))
     return find, Op("exec", where + ".args", args=process.args, env=env)
 
 

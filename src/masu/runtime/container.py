@@ -4,7 +4,6 @@
       state.json    the facts below; written twice: at the beginning of `create` and when the process is ready
       config.json   the configuration as it was given, for exec and for poststop hooks
       exec.fifo     there until `start`; its reader is the container's first process
-      start.err     what kept the program from running after `start`
       notify/       with NOTIFY_SOCKET: the socket through which the container says that it is ready
       lock          flock of whoever changes the container
 
@@ -175,10 +174,6 @@ class Container:
     @property
     def fifo(self) -> str:
         return self.directory + "/exec.fifo"
-
-    @property
-    def error_file(self) -> str:
-        return self.directory + "/start.err"
 
     @property
     def cgroup(self) -> Cgroup:
@@ -401,16 +396,11 @@ def _make_root(root: str, uid: int) -> None:
 
 def check_id(id: str) -> None:
     """Letters, digits and `_+-.`, not `.` or `..`, at most 1,024 (runc's rule). Raises InvalidArgument."""
-    allowed = "allowed are letters, digits, _ + - . and at most 1024 of them"
-    if (
-        not id
-        or id in (".", "..")
-        or len(id) > _MAX_ID
-        or not all(c.isascii() and (c.isalnum() or c in "_+-.") for c in id)
-    ):
-        raise InvalidArgument(
-            "container ID", repr(id) if id else '""', detail="invalid container ID format: " + allowed
-        )
+    wrong = next((c for c in id if not (c.isascii() and (c.isalnum() or c in "_+-."))), "")
+    if wrong or id in ("", ".", "..") or len(id) > _MAX_ID:
+        detail = "invalid container ID format: " + (f"invalid character {wrong!r}; " if wrong else "")
+        detail += "allowed are letters, digits, _ + - . and at most 1024 of them"
+        raise InvalidArgument("container ID", repr(id) if id else '""', detail=detail)
 
 
 def remove_directory(directory: str) -> None:

@@ -47,13 +47,15 @@ class Options:
     replaces root.path by mounts of a snapshotter; `rootless` says whether permission for cgroups may be missing (None:
     find out). `monitor` gives the operation that makes masu-launch stay as the container's monitor, and the fds it
     inherits. `notify` gives the container a socket on which to say that it is ready (`runtime.notify`). `on_plan` sees
-    the plan before it is carried out, `on_ready` is called before the program may run. `cgroup_manager` is "cgroupfs",
-    "systemd" (the cgroup is a unit of its) or "disabled" (there is none: the processes stay in the caller's).
+    the plan before it is carried out, `on_step` hears how far it has come, `on_ready` is called before the program may
+    run. `cgroup_manager` is "cgroupfs", "systemd" (the cgroup is a unit of its) or "disabled" (there is none: the
+    processes stay in the caller's).
     """
 
     __slots__ = (
         "cgroup_manager", "console_fd", "gate", "init", "monitor", "no_new_keyring", "no_pivot", "notify", "on_plan",
-        "on_ready", "pid_file", "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache", "stdio",
+        "on_ready", "on_step", "pid_file", "pidfd_socket", "preserve_fds", "rootfs", "rootless", "seccomp_cache",
+        "stdio",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,7 @@ class Options:
         no_pivot: bool = False,
         notify: bool = False,
         on_plan: Callable[[list[Op]], None] | None = None,
+        on_step: Callable[[str], None] | None = None,
         on_ready: Callable[[Container], None] | None = None,
         pid_file: str = "",
         pidfd_socket: str = "",
@@ -86,6 +89,7 @@ class Options:
         self.no_pivot = no_pivot
         self.notify = notify
         self.on_plan = on_plan
+        self.on_step = on_step
         self.on_ready = on_ready
         self.pid_file = pid_file
         self.pidfd_socket = pidfd_socket
@@ -123,7 +127,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 from masu.runtime import notify  # by whom a service manager has started
 
                 config = notify.with_directory(config, container)
-            host = machine.gather(_limits_to_raise(config))
+            host = machine.gather(_limits_to_raise(config), config.mounts)
             if options.rootless is not None:
                 host.rootless = options.rootless
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
@@ -262,7 +266,12 @@ class _Birth(Answers):
             os.close(self.listener_fd)
         if options.on_ready is not None:
             options.on_ready(container)
+        self.step("init: closing the pipe to signal completion")
         return b""
+
+    def step(self, text: str) -> None:
+        if self.options.on_step is not None:
+            self.options.on_step(text)
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd
@@ -296,11 +305,10 @@ def _wishes(
 ) -> Wishes:
     assert config.process is not None
     extras = spec.extras_of(config)
-    fifo = error_file = ""
+    fifo = ""
     if options.gate:
-        fifo, error_file = container.fifo, container.error_file
+        fifo = container.fifo
         os.mkfifo(fifo, 0o600)
-        os.close(os.open(error_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     for path in filter(None, (extras.hooks_stdout, extras.hooks_stderr)):
         from masu.runtime import hooks
 
@@ -313,7 +321,6 @@ def _wishes(
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,
-        error_file=error_file,
         console_fd=options.console_fd,
         preserve_fds=options.preserve_fds,
         no_pivot=options.no_pivot,

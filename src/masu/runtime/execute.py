@@ -31,9 +31,7 @@ class ExecOptions:
 
     __slots__ = (
         "cgroups", "console_fd", "ignore_paused", "monitor", "monitor_fds", "no_new_keyring",
-        "on_plan",
-        "on_ready", "pid_file", "pidfd_socket", "preserve_fds",
-        "seccomp_cache", "stdio",
+        "on_plan", "on_ready", "on_step", "pid_file", "pidfd_socket", "preserve_fds", "seccomp_cache", "stdio",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +44,7 @@ class ExecOptions:
         monitor_fds: tuple[int, ...] = (),
         no_new_keyring: bool = False,
         on_plan: Callable[[list[Op]], None] | None = None,
+        on_step: Callable[[str], None] | None = None,
         on_ready: Callable[[], None] | None = None,
         pid_file: str = "",
         pidfd_socket: str = "",
@@ -60,6 +59,7 @@ class ExecOptions:
         self.monitor_fds = monitor_fds
         self.no_new_keyring = no_new_keyring
         self.on_plan = on_plan
+        self.on_step = on_step
         self.on_ready = on_ready
         self.pid_file = pid_file
         self.pidfd_socket = pidfd_socket
@@ -194,7 +194,12 @@ class _Birth(Answers):
             os.close(self.listener_fd)
         if self.options.on_ready is not None:
             self.options.on_ready()
+        self.step("setns_init: about to exec")
         return b""
+
+    def step(self, text: str) -> None:
+        if self.options.on_step is not None:
+            self.options.on_step(text)
 
     def listener(self, fd: int) -> None:
         self.listener_fd = fd

@@ -7,9 +7,14 @@ import os
 from masu.linux import capabilities, cgroups, namespaces, rlimits
 from masu.plan.host import Host
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.spec.mounts import Mount
 
-def gather(limits: tuple[str, ...] = ()) -> Host:
-    """Looks at this process and this machine; some twelve system calls. `limits` are the RLIMIT_* to be looked at."""
+
+def gather(limits: tuple[str, ...] = (), mounts: tuple[Mount, ...] = ()) -> Host:
+    """Looks at this process and this machine; some twelve system calls. `limits` are the RLIMIT_* to be looked at,
+    `mounts` those that may copy a symlink."""
     layout = cgroups.detect()
     sets = capabilities.current()
     first = namespaces.in_initial_user_namespace()
@@ -25,8 +30,20 @@ def gather(limits: tuple[str, ...] = ()) -> Host:
         own_cgroups={mount.path: layout.own_directory(controller) for controller, mount in layout.mounts.items()},
         apparmor=os.path.exists("/sys/kernel/security/apparmor") and _apparmor_is_on(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        links=_links(mounts),
         rlimits={rlimits.NUMBERS[name]: rlimits.current(name) for name in limits},
     )
+
+
+def _links(mounts: tuple[Mount, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for mount in mounts:
+        if mount.source and "copy-symlink" in mount.options:
+            try:
+                found[mount.source] = os.readlink(mount.source)
+            except OSError:
+                pass  # no symlink, or nothing: then it is bound as it is, or told by the bind
+    return found
 
 
 def _apparmor_is_on() -> bool:

@@ -51,6 +51,7 @@ _HINTS: dict[tuple[str, int], str] = {
     ("mkdir", e.EROFS): "it is missing, and what it is in is read-only; create it in the image",
     ("mkdir", e.EACCES): "the container's root may not enter this directory",
     ("mkdir", e.ENOTDIR): "a directory is wanted",
+    ("symlink", e.EEXIST): "copy-symlink overwrites nothing: remove what the image has there",
     ("mknod", e.EEXIST): "choose another path, or remove what the image has there",
     ("mknod", e.ENOTDIR): "choose another path",
     ("mknod", e.EPERM): "making devices needs CAP_MKNOD and the permission of the devices cgroup",

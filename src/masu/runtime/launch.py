@@ -90,6 +90,9 @@ class Answers:
         """A step that failed without harm."""
         self.warnings.append(f"{op.where or op.name}: {text}")
 
+    def step(self, text: str) -> None:
+        """How far it has come, for who debugs it."""
+
 
 class Launched:
     """A process that has come as far as `ready`. The owner closes `pidfd` and `socket`."""
@@ -179,6 +182,7 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
                 waiting = kind, detail, value
             elif kind == MSG_PID:
                 launched.pid, launched.pidfd = value, fds.pop()
+                answers.step(f"child process in init(): pid {value}")
             elif kind == MSG_ERROR:
                 from masu.runtime.failure import explain
 
@@ -205,7 +209,9 @@ def _converse(launched: Launched, ops: list[Op], answers: Answers) -> None:
         if kind == MSG_READY:
             send_go(launched.socket, answers.ready(launched.pid, launched.pidfd))
             return
-        send_go(launched.socket, answers.sync(detail, launched.pid or value))
+        pid = launched.pid or value
+        answers.step(f"pid {pid} waits for the host: {detail}")
+        send_go(launched.socket, answers.sync(detail, pid))
 
 
 def _check(launched: Launched, kind: int, value: int, fds: list[int]) -> None:

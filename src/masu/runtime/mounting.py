@@ -64,7 +64,7 @@ def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> l
             if adding:
                 wishes = Wishes(cgroup_paths=container.facts.cgroup_paths)
                 ops = build.build_mounts(
-                    config, machine.gather(()), wishes, warnings, pidfd=target, join=join, mapped=mapped
+                    config, machine.gather((), config.mounts), wishes, warnings, pidfd=target, join=join, mapped=mapped
                 )
             else:
                 ops = build.build_unmounts(config, pidfd=target, join=join, mapped=mapped)

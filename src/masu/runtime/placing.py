@@ -55,7 +55,30 @@ def make_cgroup(
         # The limit of processes comes when all of ours are gone from the cgroup: see `limit_processes`.
         resources = resources.replace(pids=None)
     cgroup.apply(resources, where="linux.resources", warnings=warnings, rootless=rootless)
+    if not rootless and cgroup.mode == "v2" and (owner := _owner(config)):
+        from masu.linux.cgroups import delegation  # by who manages cgroups inside
+
+        delegation.delegate(cgroup.paths()[""], owner)
     return cgroup, scope
+
+
+def _owner(config: Config) -> int | None:
+    """Who is to own a cgroup of v2: the user of the container's process, as the host sees it, when there is a cgroup
+    namespace to be made and the tree is mounted for writing (config-linux.md, "Cgroup ownership")."""
+    assert config.process is not None
+    made = {space.type for space in config.linux.namespaces if not space.path}
+    if "cgroup" not in made or not any(
+        mount.source == "cgroup" and mount.destination == "/sys/fs/cgroup" and "ro" not in mount.options
+        for mount in config.mounts
+    ):
+        return None
+    uid = config.process.user.uid
+    if all(space.type != "user" for space in config.linux.namespaces):
+        return uid
+    for mapping in config.linux.uid_mappings:
+        if 0 <= uid - mapping.container_id < mapping.size:
+            return uid - mapping.container_id + mapping.host_id
+    return None
 
 
 def _foretell(container: Container, predicted: dict[str, str]) -> None:
@@ -92,7 +115,7 @@ def limit_processes(container: Container, config: Config, warnings: list[str], s
     if resources is not None and resources.pids is not None and container.facts.cgroup_paths:
         only = type(resources)(pids=resources.pids)
         if scope is not None:
-            scope.set(container.cgroup, only)
+            scope.set(container.cgroup, only, resources)
         container.cgroup.apply(only, devices=False, warnings=warnings)
     if scope is not None:
         scope.close()

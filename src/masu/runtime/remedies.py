@@ -9,7 +9,7 @@ import errno as e
 import os
 
 from masu.errors import KernelError, MasuError, ResourceExhausted, closest
-from masu.linux import namespaces, rlimits
+from masu.linux import capabilities, namespaces, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 
 # Only who owns the namespace may mount these (sysfs_init_fs_context() and its like ask ns_capable()).
 _BELONG_TO = {"sysfs": "network", "mqueue": "ipc", "proc": "pid"}
+
+_REALTIME = (1, 2)  # SCHED_FIFO, SCHED_RR
 
 # A word of masu-launch's about a program -> what to do about it.
 _PROGRAMS = (
@@ -76,8 +78,17 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         error.detail = f'value "{data.decode()}"'
     elif op.name == "open_tree" and number == e.ENOENT and op.where.startswith("linux.devices"):
         error.hint = "with a user namespace devices are bound from the host, which has none there: make it first"
+    elif op.name == "scheduler" and number == e.EPERM and op.fields["policy"] in _REALTIME and _may_nice():
+        error.hint = (
+            "this kernel has CONFIG_RT_GROUP_SCHED: realtime needs a share of the cgroup's, which is "
+            "linux.resources.cpu.realtimeRuntime on cgroup v1, and on v2 cannot be had below the top"
+        )
     elif op.name == "setuser" and number == e.EINVAL:
         error.hint = "add the id to linux.uidMappings and gidMappings, or choose a mapped one"
+
+
+def _may_nice() -> bool:
+    return bool(capabilities.current().effective >> capabilities.NUMBERS["CAP_SYS_NICE"] & 1)
 
 
 def _mount(error: KernelError, op: Op) -> None:

@@ -126,8 +126,10 @@ class Scope:
         """As systemd will have them."""
         return systemd.rounded(resources) if resources is not None else None
 
-    def set(self, group: Cgroup, resources: LinuxResources) -> None:
+    def set(self, group: Cgroup, resources: LinuxResources, whole: LinuxResources) -> None:
+        """`whole` is what is in the files already."""
         _set(self._manager, self.unit, group, _limits(self._manager, group, resources))
+        _keep_period(group, whole)
 
     def bring(self, pid: int) -> None:
         self._manager.attach(self.unit.name, pid)
@@ -167,10 +169,16 @@ def unit_of(config: Config, id: str, layout: Layout, *, rootless: bool) -> Unit:
 
 
 def update(
-    container: Container, resources: LinuxResources, present: LinuxResources, *, where: str, warnings: list[str]
+    container: Container,
+    resources: LinuxResources,
+    present: LinuxResources,
+    merged: LinuxResources,
+    *,
+    where: str,
+    warnings: list[str],
 ) -> None:
-    """Changes the limits of a running container in systemd and in the files. Errors as in Cgroup.update; what had been
-    changed before one is then as it was."""
+    """Changes the limits of a running container in systemd and in the files: from `present` by `resources` to `merged`.
+    Errors as in Cgroup.update; what had been changed before one is then as it was."""
     unit, group = unit_in(container), container.cgroup
     resources = systemd.rounded(resources)
     # What systemd sets cannot be refused any more: a memory limit below what is used kills.
@@ -181,6 +189,7 @@ def update(
         _set(manager, unit, group, properties)
         try:
             group.update(resources, where=where, warnings=warnings)
+            _keep_period(group, merged)
         except MasuError as error:
             before = dict(_limits(manager, group, systemd.rounded(present)))
             try:
@@ -233,6 +242,14 @@ def _limits(manager: Manager, group: Cgroup, resources: LinuxResources) -> list[
 def _unlimited(name: str) -> Variant:
     value = _NONE.get(name, systemd.INFINITY)
     return Variant("ay" if isinstance(value, bytes) else "t", value)
+
+
+def _keep_period(group: Cgroup, resources: LinuxResources) -> None:
+    """Whichever property is changed, systemd writes the files of all controllers anew, and for a period without a quota
+    it has its own, 100 ms."""
+    cpu = resources.cpu
+    if cpu is not None and cpu.period and (cpu.quota or 0) <= 0:
+        group.apply(type(resources)(cpu=type(cpu)(quota=cpu.quota, period=cpu.period)), devices=False)
 
 
 def _set(manager: Manager, unit: Unit, group: Cgroup, properties: list[Property]) -> None:

@@ -1,7 +1,7 @@
 """`start`: one byte into the FIFO that the container's first process reads.
 
-The process keeps both ends of the FIFO open, close-on-exec. So after the byte our own end tells the rest: when no
-reader is left, the program runs or the process is gone; what kept it from running is in start.err.
+The process keeps both ends of the FIFO open, close-on-exec. So after the byte the FIFO tells the rest: when no writer
+is left, the program runs or the process is gone; what kept it from running it has written there.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ def start(container: Container, *, service_manager: str = "") -> list[str]:
                 from masu.runtime import notify
 
                 relay = notify.relay(container, service_manager, warnings)
-            _release(container)
+            said = _release(container)
             os.unlink(container.fifo)
-            error = _read_error(container)
-        if error is not None:
+        if error := _error(container, said):
             raise error
         run_poststart(container)
         if relay is not None:
@@ -68,41 +67,40 @@ def run_poststart(container: Container) -> None:
         raise
 
 
-def _release(container: Container) -> None:
+def _release(container: Container) -> bytes:
+    """Sends the byte and waits for the program to run, or for the process to end; returns what it said."""
     try:
         fd = os.open(container.fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise FailedPrecondition("container has stopped", container.id, detail="nobody waits for start") from error
     try:
+        answers = os.open(container.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(fd, b"\0")
-        waiter = select.poll()
-        waiter.register(fd, 0)  # POLLERR alone: the last reader has gone (pipe(7))
-        waiter.poll()
-    except BrokenPipeError:
-        pass
     finally:
         os.close(fd)
-
-
-def _read_error(container: Container) -> MasuError | None:
-    fd = os.open(container.error_file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.read(fd, _MAX_ERROR_BYTES)
+        waiter = select.poll()
+        waiter.register(answers, 0)  # POLLHUP alone: the last writer has gone (pipe(7)); the byte is not for us
+        waiter.poll()
+        return os.read(answers, _MAX_ERROR_BYTES)
     finally:
-        os.close(fd)
-    if len(data) < 16:
+        os.close(answers)
+
+
+def _error(container: Container, said: bytes) -> MasuError | None:
+    if len(said) < 16:  # nothing, or our own byte, which nobody has taken
         return None
     from _struct import unpack_from
 
     from masu.plan.ops import Op
     from masu.runtime.failure import explain
 
-    _, index, errno, _ = unpack_from("<IIii", data)
+    _, index, errno, _ = unpack_from("<IIii", said)
     config = container.config()
     if config.process is None:
         return KernelError("execve", errno=errno)
     # Only the startContainer hooks and the program itself come after the FIFO: rebuild what `explain` needs of them.
-    detail = data[16:].decode("utf-8", "replace")
+    detail = said[16:].decode("utf-8", "replace")
     hooks_ = config.hooks.start_container if config.hooks is not None else ()
     ops = [Op("hook", f"hooks.startContainer[{number}]", path=hook.path) for number, hook in enumerate(hooks_)]
     ops.append(Op("exec", "process.args", args=config.process.args, env=()))

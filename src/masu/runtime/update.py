@@ -45,8 +45,8 @@ def update(container: Container, changes: Object, *, where: str = "resources") -
         if container.facts.unit[0]:
             from masu.runtime import scope  # by whose containers are systemd's
 
-            before = read(LinuxResources, present, "linux.resources", [])
-            scope.update(container, resources, before, where=where, warnings=warnings)
+            before, after = (read(LinuxResources, each, "linux.resources", []) for each in (present, merged))
+            scope.update(container, resources, before, after, where=where, warnings=warnings)
         else:
             container.cgroup.update(resources, where=where, warnings=warnings)
         config["linux"] = {**linux, "resources": merged}

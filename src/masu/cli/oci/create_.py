@@ -71,6 +71,7 @@ def options_of(call: Call, passed: Passed, *, console: int | None, gate: bool = 
         console_fd=console,
         gate=gate,
         on_plan=plan_teller(call),
+        on_step=log_of(call).debug,
         no_new_keyring=options.on("no-new-keyring"),
         no_pivot=options.on("no-pivot"),
         notify=bool(os.environ.get("NOTIFY_SOCKET")),
@@ -100,7 +101,7 @@ def rootless_of(call: Call) -> bool | None:
 
 
 def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
-    """With --debug: each operation of the plan as a line of the log, and the command that shows it again."""
+    """With --debug: each operation of the plan as a line of the log, and of some what runc says of it."""
     if not call.globals.on("debug"):
         return None
     log = log_of(call)
@@ -111,8 +112,12 @@ def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
         for line in describe.to_text(ops).splitlines():
             log.debug(line)
         for op in ops:
-            if op.name == "seccomp":  # as runc says it
+            mask = op.fields.get("mask")
+            if op.name == "seccomp":
                 log.debug(f"seccomp filter flags: {op.fields['flags']!r}")
+            elif op.name == "affinity" and op.where.endswith(".initial") and isinstance(mask, bytes):
+                log.debug(f"nsexec: affinity: {int.from_bytes(mask, 'little'):#x}")
+        log.debug("nsexec container setup: masu-launch begins")
 
     return tell
 
