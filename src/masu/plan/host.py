@@ -105,6 +105,7 @@ class Wishes:
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
     `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
+    `resctrl_files` are as `join_files`, of its resctrl groups.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` and `error_file` are
     the paths behind `start`; without them the program runs as soon as the host agrees. `console_fd` is a connected
     socket for the pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the
@@ -129,6 +130,7 @@ class Wishes:
         "monitor",
         "no_pivot",
         "preserve_fds",
+        "resctrl_files",
         "seccomp",
     )
 
@@ -152,8 +154,10 @@ class Wishes:
         hooks_stdout: str = "",
         hooks_stderr: str = "",
         brought: bool = False,
+        resctrl_files: tuple[str, ...] = (),
     ) -> None:
         self.brought = brought
+        self.resctrl_files = resctrl_files
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir

@@ -25,7 +25,7 @@ from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.runtime.placing import limit_processes, make_cgroup, ways_in
+from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, resctrl_ways_in, ways_in
 from masu.spec import jsontext, times
 from masu.spec import runtime as spec
 
@@ -126,6 +126,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             host = machine.gather(_limits_to_raise(config))
             if options.rootless is not None:
                 host.rootless = options.rootless
+            make_resctrl(container, config, undo)
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
@@ -310,6 +311,7 @@ def _wishes(
         cgroup_paths=cgroup.paths(),
         join_files=joins,
         cgroup_dir=cgroup_dir,
+        resctrl_files=resctrl_ways_in(container),
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,

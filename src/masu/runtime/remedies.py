@@ -70,6 +70,11 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         _too_many_processes(error, ops)
     elif op.name == "rlimit":
         _limit(error, op)
+    elif op.name == "write" and op.where == "linux.intelRdt":
+        from masu.linux import resctrl  # by whose configuration asks for shares of cache or bandwidth
+
+        error.hint = ""
+        error.detail = resctrl.last_status(resctrl.find_root())
     elif op.name == "proc_write" and op.where.startswith("linux.sysctl"):
         data = op.fields["data"]
         assert isinstance(data, bytes)

@@ -33,7 +33,7 @@ from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
-from masu.runtime.placing import limit_processes, make_cgroup, move_in
+from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, move_in, resctrl_ways_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def _make(
     try:
         with container.lock():
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
+            make_resctrl(container, config, undo)
             manager = options.cgroup_manager
             cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, manager=manager)
             undo.add(restored.reap)
@@ -204,7 +205,7 @@ class _Birth:
                 its = procfs.stdio(running.pid)
                 taken = {number for number, _ in given}
                 self.container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
-                _enter(cgroup, running.pid)
+                self._enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
                     request.add("cg_root", controller, path)
                 running.run(rpc.RESTORE, request, self._notified)
@@ -299,8 +300,9 @@ class _Birth:
         if self.options.on_ready is not None:
             self.options.on_ready(container)
 
-
-def _enter(cgroup: Cgroup, pid: int) -> None:
-    """CRIU goes into the cgroup; what it raises is born there."""
-    for path in cgroup.join_files():
-        move_in(path, pid)
+    def _enter(self, cgroup: Cgroup, pid: int) -> None:
+        """CRIU goes into the groups; what it raises is born there."""
+        for path in cgroup.join_files():
+            move_in(path, pid)
+        for path in resctrl_ways_in(self.container):
+            move_in(path, pid, "linux.intelRdt")
