@@ -16,6 +16,7 @@ from harness.checkpoints import Box, Talk, dumped, free_port, running, served_la
 from harness.engine import wait_until
 from harness.oci import Runtime
 from harness.programs import peer
+from harness.servicemanager import Manager
 from images.rootfs import rootfs
 
 pytestmark = pytest.mark.root
@@ -184,6 +185,33 @@ def test_with_a_cgroup_namespace(masu_oci: Runtime, criu: str, busybox: Path, ta
     dumped(box, talks())
     box.restore(after, *ignore)
     assert after.say("two") == "2 two"
+
+
+def test_a_service_goes_on(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], tmp_path: Path
+) -> None:
+    """It has been ready before, and will not say so again: restore does. Sockets of LISTEN_FDS are not its."""
+    box, talk, after = Box(masu_oci, busybox), talks(), talks()
+    with Manager(str(tmp_path / "manager")) as manager:
+        masu_oci("create", "--bundle", box.bundle, box.id, env=manager.env, **talk.stdio())
+        masu_oci("start", box.id)
+        talk.given_away()
+        assert talk.say("one") == "1 one"
+        box.checkpoint()
+        assert "NOTIFY_SOCKET" in box.refused()
+        restoring = subprocess.Popen(
+            [*masu_oci.command, *box.restoring(), "--bundle", box.bundle, box.id],
+            env={**manager.env, "LISTEN_FDS": "1"}, **after.stdio(),
+        )  # fmt: skip
+        assert manager.take_ready() == str(box.pid)
+        barrier = manager.take_barrier()
+        assert restoring.poll() is None
+        os.close(barrier)
+        assert restoring.wait(30) == 0
+        assert "LISTEN_FDS: not passed on" in after.said_wrong()
+        after.given_away()
+        assert after.say("two") == "2 two"
+        assert masu_oci("exec", box.id, "ls", "/run/notify").stdout == ""
 
 
 @pytest.fixture(scope="module")

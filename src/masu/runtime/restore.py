@@ -50,22 +50,26 @@ _SIGKILL = 9
 class RestoreOptions:
     """`criu` as in a checkpoint; the rest as in `create.Options`."""
 
-    __slots__ = ("cgroup_manager", "console_fd", "criu", "on_ready", "pid_file", "stdio")
+    __slots__ = ("cgroup_manager", "console_fd", "criu", "notify", "on_ready", "pid_file", "rootless", "stdio")
 
     def __init__(
         self,
         criu: CriuOptions,
         *,
         console_fd: int | None = None,
+        notify: bool = False,
         on_ready: Callable[[Container], None] | None = None,
         pid_file: str = "",
+        rootless: bool | None = None,
         stdio: tuple[int, int, int] = INHERIT,
         cgroup_manager: str = "cgroupfs",
     ) -> None:
         self.criu = criu
         self.console_fd = console_fd
+        self.notify = notify
         self.on_ready = on_ready
         self.pid_file = pid_file
+        self.rootless = rootless
         self.stdio = stdio
         self.cgroup_manager = cgroup_manager
 
@@ -142,9 +146,16 @@ def _make(
     try:
         with container.lock():
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
+            if options.notify:
+                from masu.runtime import notify  # by whom a service manager has started
+
+                config = notify.with_directory(config, container)
+            host = machine.gather()
+            if options.rootless is not None:
+                host.rootless = options.rootless
             make_resctrl(container, config, undo)
             manager = options.cgroup_manager
-            cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, manager=manager)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager)
             undo.add(restored.reap)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
@@ -153,6 +164,9 @@ def _make(
                 if "Permission denied" in error.detail and config.linux.uid_mappings:
                     # CRIU opens images and files of the host's stdio as it.
                     error.hint = f"root of the container's user namespace must be able to read them; {error.hint}"
+                elif "No mapping for" in error.detail:
+                    more = ", and with NOTIFY_SOCKET if it had that" if not options.notify else ""
+                    error.hint = f"restore it with the mounts that it was made with{more}; {error.hint}"
                 raise
     except BaseException as error:
         undo.run(error)

@@ -14,6 +14,7 @@ from masu.cli.oci.create_ import (
     cgroup_manager_of,
     connect_console,
     new_console,
+    rootless_of,
 )
 from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
@@ -37,6 +38,9 @@ def run(call: Call) -> int:
     ours = new_console() if terminal and not detached else None
     if ours is not None:
         console = ours.theirs
+    manager = os.environ.get("NOTIFY_SOCKET", "")
+    if "LISTEN_FDS" in os.environ and os.environ.get("LISTEN_PID") in (None, str(os.getpid())):
+        log.warning("LISTEN_FDS: not passed on, the container has the sockets that it was checkpointed with")
     signals = None if detached else Signals()
     if not detached and not options.on("no-subreaper"):
         process.become_subreaper()
@@ -50,8 +54,15 @@ def run(call: Call) -> int:
             on_ready=(lambda _: ours.prepare()) if ours is not None else None,
             pid_file=options.text("pid-file"),
             cgroup_manager=cgroup_manager_of(call),
+            notify=bool(manager),
+            rootless=rootless_of(call),
         ),
     )
+    if manager:
+        from masu.runtime import notify  # by whom a service manager has started
+
+        pid = restored.pid if detached else os.getpid()
+        notify.announce(manager, pid, restored.warnings, wait=detached)
     if console is not None:
         os.close(console)
     for warning in restored.warnings:
