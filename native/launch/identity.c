@@ -232,12 +232,6 @@ int do_chdir(struct launch *launch, const struct operation *op, struct masu_erro
     char where[PATH_LIMIT];
     const char *path = text_of(op, F_CHDIR_PATH);
     long result = sys(__NR_chdir, path);
-    if (result == -ENOENT && small_of(op, F_CHDIR_CREATE) != 0) {
-        owned_place place = NO_PLACE;
-        if (walk(launch, path, 0, MAKE_DIRECTORY, &place, err) < 0)
-            return -1;
-        result = sys(__NR_chdir, path);
-    }
     if (result < 0)
         return fail_path(err, result, path);
     /* An fd that leaked would be a way out: /proc/self/fd/7 may be a directory of the host (CVE-2024-21626). The

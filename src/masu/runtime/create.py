@@ -129,13 +129,14 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             make_resctrl(container, config, undo)
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
-            wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            extras = bundle.extras
+            wishes = _wishes(container, config, extras, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
                 # We have no right to move it there ourselves.
                 wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, options, warnings, scope)
+            answers = _Birth(container, config, extras, options, warnings, scope)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -198,11 +199,18 @@ class _Birth(Answers):
     """The host's part while the container is born."""
 
     def __init__(
-        self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
+        self,
+        container: Container,
+        config: Config,
+        extras: Extras,
+        options: Options,
+        warnings: list[str],
+        scope: Scope | None,
     ) -> None:
         super().__init__(warnings)
         self.container = container
         self.config = config
+        self.extras = extras
         self.options = options
         self.scope = scope
         self.listener_fd = -1
@@ -250,7 +258,7 @@ class _Birth(Answers):
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
-        if pidfd_socket := options.pidfd_socket or spec.extras_of(self.config).pidfd_receiver:
+        if pidfd_socket := options.pidfd_socket or self.extras.pidfd_receiver:
             from masu.runtime import handover
 
             handover.send_pidfd(pidfd_socket, pidfd)
@@ -288,6 +296,7 @@ def _limits_to_raise(config: Config) -> tuple[str, ...]:
 def _wishes(
     container: Container,
     config: Config,
+    extras: Extras,
     cgroup: Cgroup,
     options: Options,
     rootfs: Rootfs,
@@ -296,7 +305,6 @@ def _wishes(
     warnings: list[str],
 ) -> Wishes:
     assert config.process is not None
-    extras = spec.extras_of(config)
     fifo = error_file = ""
     if options.gate:
         fifo, error_file = container.fifo, container.error_file

@@ -11,7 +11,6 @@ from masu.runtime import facts
 from masu.runtime.bundle import Bundle
 from masu.runtime.create import compile_seccomp
 from masu.runtime.placing import ways_in
-from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool
         path = units.unit_of(path, id, user=False).path()
     paths = cgroups.predict(path, id, rootless=host.rootless)
     predicted = cgroups.Cgroup(paths)
-    extras = spec.extras_of(config)
+    extras = bundle.extras
     joins, cgroup_dir = ways_in(predicted, mapped=mapped)
     group = _resctrl(config, id)
     wishes = Wishes(
