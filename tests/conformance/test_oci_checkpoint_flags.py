@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.podman import Podman, skip_unless_installed
+from harness.callers import document
+from harness.callers.podman import Podman
 from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
 from harness.engine import wait_until
 from harness.oci import Runtime
@@ -212,13 +212,6 @@ def test_a_service_goes_on(
         after.given_away()
         assert after.say("two") == "2 two"
         assert masu_oci("exec", box.id, "ls", "/run/notify").stdout == ""
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("podman")) as premises, Podman(premises) as it:
-        yield it
 
 
 def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) -> None:
