@@ -12,7 +12,7 @@ from harness.callers.buildah import Buildah
 from harness.callers.containerd import Containerd
 from harness.callers.docker import Docker
 from harness.callers.podman import Podman
-from harness.chaos import Brood
+from harness.chaos import Brood, Chaos
 from harness.checkpoints import Talk
 from harness.oci import Runtime
 from harness.programs import peer
@@ -37,6 +37,15 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
 def brood() -> Iterator[Brood]:
     with Brood() as it:
         yield it
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
+    """A masu with busybox, its containers killed and raced for."""
+    it = Chaos(tmp_path_factory.mktemp("chaos"))
+    it.image("busybox")
+    yield it
+    it.close()
 
 
 @pytest.fixture(scope="session")

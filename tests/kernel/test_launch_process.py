@@ -223,13 +223,7 @@ def test_a_hook_after_start_reports_through_the_error_file(probe_rootfs: Path, t
     plan[at:at] = [op("wait_start", slot=0, error_slot=1),
                    op("hook", path="/bin/probe", args=("probe", "stderr", "no", "--", "exit", "6"))]  # fmt: skip
     with Launch(plan) as launch:
-        launch.expect(o.MSG_READY)
-        launch.go()
-        assert launch.receive() is None
-        fd = os.open(fifo, os.O_WRONLY)
-        os.write(fd, b"\0")
-        os.close(fd)
-        assert launch.wait() == 1
+        assert launch.start(fifo) == 1
     kind, index, number, _ = struct.unpack("<IIii", error.read_bytes()[:16])
     assert (kind, index, number) == (o.MSG_ERROR, at + 1, errno.EIO)
     assert error.read_bytes()[16:] == b"the hook exited with status 6: no"
