@@ -100,10 +100,10 @@ def rootless_of(call: Call) -> bool | None:
 
 
 def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
-    """With --debug: each operation of the plan as a line of the log, and the command that shows it again."""
-    if not call.globals.on("debug"):
-        return None
+    """For a log that wants to know: each operation of the plan as a line, and the command that shows it again."""
     log = log_of(call)
+    if not log.tells("debug"):
+        return None
 
     def tell(ops: list[Op]) -> None:
         from masu.plan import describe
