@@ -70,7 +70,7 @@ int do_personality(struct launch *launch, const struct operation *op, struct mas
 int do_mempolicy(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     const struct field *nodes = &op->field[F_MEMPOLICY_NODES];
-    uint64_t mask[16] = {0};
+    uint64_t mask[17] = {0}; /* 1024 nodes, as many as a kernel can be built for, and that bit */
     if (nodes->length > sizeof mask - 8)
         return fail(err, EINVAL, "a mask of %u bytes", nodes->length);
     memcpy(mask, nodes->data, nodes->length);

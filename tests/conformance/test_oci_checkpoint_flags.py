@@ -58,6 +58,43 @@ def test_flags_reach_criu(masu_oci: Runtime, criu: str, talks: Callable[[], Talk
     assert after.say("again") == "5 again"
 
 
+# The same connection with oneself, whose end is news as well.
+CONNECTED = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 1234))
+there = socket.create_connection(("127.0.0.1", 1234))
+here = server.accept()[0]
+for number, line in enumerate(sys.stdin, 1):
+    try:
+        there.sendall(line.encode())
+        print(number, here.recv(4096).decode().strip(), flush=True)
+    except OSError as error:
+        print(number, type(error).__name__, flush=True)
+"""
+
+
+def test_connections_held_and_closed(masu_oci: Runtime, criu: str, talks: Callable[[], Talk], tmp_path: Path) -> None:
+    """crun's --network-lock and --tcp-close. CRIU looks for iptables-restore in PATH, unless it is not to lock."""
+
+    def connected(config: dict[str, Any]) -> None:
+        config["process"].update(args=["/usr/local/bin/python3", "-c", CONNECTED])
+
+    (tmp_path / "bin").mkdir()
+    for program in (criu, peer("tar"), peer("gzip")):
+        (tmp_path / "bin" / Path(program).name).symlink_to(program)
+    box, talk, after = Box(masu_oci, rootfs("python"), connected), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    words = ["checkpoint", "--leave-running", "--tcp-established", "--image-path", str(box.images)]
+    for number, (method, status) in enumerate({"iptables": 1, "skip": 0}.items(), 2):
+        env = {"PATH": str(tmp_path / "bin")}
+        assert masu_oci(*words, "--network-lock", method, box.id, env=env, check=False).returncode == status
+        assert talk.say("still") == f"{number} still"
+    box.checkpoint("--tcp-established")
+    box.restore(after, "--tcp-close")
+    assert after.say("again") in ("4 BrokenPipeError", "4 ConnectionResetError")
+
+
 def test_pages_that_are_taken_later(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
     """--lazy-pages: the fd is told when the memory may be taken; when who took it hangs up, all is done."""
     box, talk = Box(masu_oci, busybox), talks()

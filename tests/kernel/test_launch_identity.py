@@ -121,7 +121,7 @@ def test_scheduling(probe_rootfs: Path) -> None:
         op("personality", value=8),
     ]
     if os.path.exists("/proc/self/numa_maps"):
-        ops.append(op("mempolicy", mode=0))
+        ops += [op("mempolicy", mode=2, nodes=b"\1" + bytes(127)), op("mempolicy", mode=0)]
     said = output(late(probe_rootfs, ops, "sched", "--", "uname"))
     assert "policy=3" in said
     assert "nice=5" in said

@@ -196,7 +196,7 @@ class _Birth:
         work: Directory,
         descriptors: list[str],
     ) -> None:
-        request.set(rst_sibling=True, evasive_devices=True)
+        request.set(rst_sibling=True, evasive_devices=True, tcp_close=self.options.criu.tcp_close)
         if self.options.criu.lsm_profile:
             request.set(lsm_profile=self.options.criu.lsm_profile)
         if self.options.criu.lsm_mount_context:

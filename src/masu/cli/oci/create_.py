@@ -193,5 +193,10 @@ def connect_console(call: Call, terminal: bool, *, detached: bool = True) -> int
 
 
 COMMAND = Command(
-    "create", "[command options] <container-id>", "create a container", flags=CREATE_FLAGS, arity=(1, 1), run=run
+    "create",
+    "[command options] <container-id>",
+    "create a container",
+    flags=(*CREATE_FLAGS, Flag("no-subreaper", hidden=True, help="crun's, and ignored there, too")),
+    arity=(1, 1),
+    run=run,
 )

@@ -30,6 +30,7 @@ def run(call: Call) -> int:
     log, options = log_of(call), call.options
     wanted = criu_options(call)
     wanted.lsm_profile = options.text("lsm-profile")
+    wanted.tcp_close = options.on("tcp-close")
     wanted.lsm_mount_context = options.text("lsm-mount-context")
     bundle = bundles.read(options.text("bundle"), options.text("config"))
     detached = options.on("detach")
@@ -94,6 +95,7 @@ COMMAND = Command(
         Flag("detach", "d", help="detach from the container's process"),
         Flag("no-subreaper", help="disable the use of the subreaper used to reap reparented processes"),
         Flag("no-pivot", help="do not use pivot root to jail process inside rootfs"),
+        Flag("tcp-close", help="restore connected tcp sockets as closed ones"),
         Flag("lsm-profile", value="value", help="LSM profile to be used during restore, in the form TYPE:NAME"),
         Flag("lsm-mount-context", value="value", help="LSM mount context to be used during restore"),
     ),
