@@ -70,7 +70,7 @@ int do_personality(struct launch *launch, const struct operation *op, struct mas
 int do_mempolicy(struct launch *launch, const struct operation *op, struct masu_error *err)
 {
     const struct field *nodes = &op->field[F_MEMPOLICY_NODES];
-    uint64_t mask[16] = {0};
+    uint64_t mask[17] = {0}; /* 1024 nodes, as many as a kernel can be built for, and that bit */
     if (nodes->length > sizeof mask - 8)
         return fail(err, EINVAL, "a mask of %u bytes", nodes->length);
     memcpy(mask, nodes->data, nodes->length);
@@ -232,12 +232,6 @@ int do_chdir(struct launch *launch, const struct operation *op, struct masu_erro
     char where[PATH_LIMIT];
     const char *path = text_of(op, F_CHDIR_PATH);
     long result = sys(__NR_chdir, path);
-    if (result == -ENOENT && small_of(op, F_CHDIR_CREATE) != 0) {
-        owned_place place = NO_PLACE;
-        if (walk(launch, path, 0, MAKE_DIRECTORY, &place, err) < 0)
-            return -1;
-        result = sys(__NR_chdir, path);
-    }
     if (result < 0)
         return fail_path(err, result, path);
     /* An fd that leaked would be a way out: /proc/self/fd/7 may be a directory of the host (CVE-2024-21626). The

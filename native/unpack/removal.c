@@ -34,18 +34,25 @@ int for_entries(int dir, const char *name, entry_fn each, void *context, struct 
 
 struct removal { int top; unsigned moved, emptied; };
 
+/* A file or an empty directory is gone: 1. A directory that has something in it stays: 0. */
+static int remove_at_once(int dir, const char *name, struct error *err)
+{
+    if (unlinkat(dir, name, 0) == 0)
+        return 1;
+    if (errno != EISDIR && errno != EPERM)
+        return fail_errno(err, "unlink");
+    if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
+        return 1;
+    return errno == ENOTEMPTY || errno == EEXIST ? 0 : fail_errno(err, "rmdir");
+}
+
 static int remove_or_move(void *context, int dir, const char *name, struct error *err)
 {
     struct removal *removal = context;
     char slot[32];
-    if (unlinkat(dir, name, 0) == 0)
-        return 0;
-    if (errno != EISDIR && errno != EPERM)
-        return fail_errno(err, "unlink");
-    if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
-        return 0;
-    if (errno != ENOTEMPTY && errno != EEXIST)
-        return fail_errno(err, "rmdir");
+    int removed = remove_at_once(dir, name, err);
+    if (removed != 0)
+        return removed < 0 ? -1 : 0;
     if (dir == removal->top)
         return 0;
     snprintf(slot, sizeof slot, ".wh..wh.rm.%u", removal->moved++);
@@ -57,14 +64,9 @@ static int empty_child(void *context, int dir, const char *name, struct error *e
     struct removal *removal = context;
     removal->top = dir;
     removal->emptied++;
-    if (unlinkat(dir, name, 0) == 0)
-        return 0;
-    if (errno != EISDIR && errno != EPERM)
-        return fail_errno(err, "unlink");
-    if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
-        return 0;
-    if (errno != ENOTEMPTY && errno != EEXIST)
-        return fail_errno(err, "rmdir");
+    int removed = remove_at_once(dir, name, err);
+    if (removed != 0)
+        return removed < 0 ? -1 : 0;
     if (for_entries(dir, name, remove_or_move, removal, err) < 0)
         return -1;
     return unlinkat(dir, name, AT_REMOVEDIR) == 0 ? 0 : fail_errno(err, "rmdir");

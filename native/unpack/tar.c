@@ -55,15 +55,20 @@ static ssize_t fill(struct tar *tar, struct error *err)
     return n;
 }
 
+/* The same in an entry, where there must be one. */
+static ssize_t fill_entry(struct tar *tar, struct error *err)
+{
+    ssize_t n = fill(tar, err);
+    return n == 0 ? fail(err, INVALID, "the layer ends in the middle of an entry") : n;
+}
+
 int take(struct tar *tar, void *into, size_t size, struct error *err)
 {
     unsigned char *out = into;
     while (size > 0) {
-        ssize_t n = fill(tar, err);
+        ssize_t n = fill_entry(tar, err);
         if (n < 0)
             return -1;
-        if (n == 0)
-            return fail(err, INVALID, "the layer ends in the middle of an entry");
         size_t part = (size_t)n < size ? (size_t)n : size;
         memcpy(out, tar->buffer + tar->start, part);
         tar->start += part;
@@ -76,11 +81,9 @@ int take(struct tar *tar, void *into, size_t size, struct error *err)
 int skip(struct tar *tar, int64_t size, struct error *err)
 {
     while (size > 0) {
-        ssize_t n = fill(tar, err);
+        ssize_t n = fill_entry(tar, err);
         if (n < 0)
             return -1;
-        if (n == 0)
-            return fail(err, INVALID, "the layer ends in the middle of an entry");
         int64_t part = n < size ? n : size;
         tar->start += (size_t)part;
         size -= part;
@@ -102,11 +105,9 @@ ssize_t tar_data(struct tar *tar, const void **data, size_t most, struct error *
 {
     if (tar->remaining == 0)
         return 0;
-    ssize_t n = fill(tar, err);
+    ssize_t n = fill_entry(tar, err);
     if (n < 0)
         return -1;
-    if (n == 0)
-        return fail(err, INVALID, "the layer ends in the middle of an entry");
     if ((size_t)n > most)
         n = (ssize_t)most;
     if (n > tar->remaining)

@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.chaos import Brood
+from harness.callers import at_work
+from harness.callers.buildah import Buildah
+from harness.callers.containerd import Containerd
+from harness.callers.docker import Docker
+from harness.callers.podman import Podman
+from harness.chaos import Brood, Chaos
 from harness.checkpoints import Talk
 from harness.oci import Runtime
 from harness.programs import peer
@@ -32,6 +37,15 @@ def masu_oci(tmp_path: Path) -> Iterator[Runtime]:
 def brood() -> Iterator[Brood]:
     with Brood() as it:
         yield it
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
+    """A masu with busybox, its containers killed and raced for."""
+    it = Chaos(tmp_path_factory.mktemp("chaos"))
+    it.image("busybox")
+    yield it
+    it.close()
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +79,30 @@ def talks() -> Iterator[Callable[[], Talk]]:
     yield make
     for talk in made:
         talk.close()
+
+
+# Of a file of tests each, for a daemon is slow to come up; tests/conformance/rootless has its own.
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    with at_work(Docker, tmp_path_factory) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    with at_work(Podman, tmp_path_factory) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    with at_work(Containerd, tmp_path_factory) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    with at_work(Buildah, tmp_path_factory) as it:
+        yield it

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.buildah import Buildah, skip_unless_installed
+from harness.callers import check_shell, document
+from harness.callers.buildah import Buildah
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
 
 RUN = ["run", "--runtime", MASU_OCI]
-
-
-@pytest.fixture(scope="module")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("buildah")) as premises, Buildah(premises) as it:
-        yield it
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +60,7 @@ def test_stdin(buildah: Buildah, working: str) -> None:
 
 
 def test_terminal(buildah: Buildah, working: str) -> None:
-    with buildah.terminal(*RUN, "--network", "none", "--terminal", working, "--", "sh") as terminal:
-        terminal.wait_for("# ")
-        terminal.type("tty; stty size\r")
-        assert "/dev/pts/" in terminal.wait_for("24 80")
-        terminal.type("exit 4\r")
-        terminal.rest()
-        assert terminal.wait() == 4
+    check_shell(buildah.terminal(*RUN, "--network", "none", "--terminal", working, "--", "sh"))
 
 
 def test_what_is_written_stays(buildah: Buildah, working: str) -> None:

@@ -10,20 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.containerd import IMAGE, Containerd, skip_unless_installed
+from harness.callers import check_shell, document
+from harness.callers.containerd import IMAGE, Containerd
 from harness.callers.cri import NODE, OWN, Cri, Message, Refused, decode
 from harness.engine import wait_until
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("containerd")) as premises, Containerd(premises) as it:
-        yield it
 
 
 @pytest.fixture
@@ -97,13 +90,7 @@ def test_terminal(containerd: Containerd, box: str) -> None:
     for words in (
         [*containerd.own("tty", "--rm", "--tty"), "sh"], ["tasks", "exec", "--exec-id", "tty", "--tty", box, "sh"],
     ):  # fmt: skip
-        with containerd.terminal(*words) as terminal:
-            terminal.wait_for("# ")
-            terminal.type("tty; stty size\r")
-            assert "/dev/pts/" in terminal.wait_for("24 80")
-            terminal.type("exit 4\r")
-            terminal.rest()
-            assert terminal.wait() == 4
+        check_shell(containerd.terminal(*words))
 
 
 def test_pause(containerd: Containerd, box: str) -> None:

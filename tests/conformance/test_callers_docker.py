@@ -10,19 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.docker import Docker, skip_unless_installed
+from harness.callers import check_shell, document
+from harness.callers.docker import Docker
 from harness.engine import alive, wait_until
 from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("docker")) as premises, Docker(premises) as it:
-        yield it
 
 
 @pytest.fixture
@@ -125,13 +118,7 @@ def test_exec(docker: Docker, box: str) -> None:
 
 def test_terminal(docker: Docker, box: str) -> None:
     for words in (["run", "--rm", "-it", "--runtime=masu", "busybox", "sh"], ["exec", "-it", box, "sh"]):
-        with docker.terminal(*words) as terminal:
-            terminal.wait_for("# ")
-            terminal.type("tty; stty size\r")
-            assert "/dev/pts/" in terminal.wait_for("24 80")
-            terminal.type("exit 4\r")
-            terminal.rest()
-            assert terminal.wait() == 4
+        check_shell(docker.terminal(*words))
 
 
 def test_pause(docker: Docker, box: str) -> None:

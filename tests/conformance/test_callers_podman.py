@@ -9,19 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.podman import Podman, RootlessPodman, skip_unless_installed
+from harness.callers import at_work, check_shell, document
+from harness.callers.podman import Podman, RootlessPodman
 from harness.engine import wait_until
 from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("podman")) as premises, Podman(premises) as it:
-        yield it
 
 
 @pytest.fixture
@@ -111,13 +104,7 @@ def test_exec(podman: Podman, box: str) -> None:
 
 def test_terminal(podman: Podman, box: str) -> None:
     for words in ([*podman.own("run", "--rm", "-it"), "busybox", "sh"], ["exec", "-it", box, "sh"]):
-        with podman.terminal(*words) as terminal:
-            terminal.wait_for("# ")
-            terminal.type("tty; stty size\r")
-            assert "/dev/pts/" in terminal.wait_for("24 80")
-            terminal.type("exit 4\r")
-            terminal.rest()
-            assert terminal.wait() == 4
+        check_shell(podman.terminal(*words))
 
 
 def test_pause(podman: Podman, box: str) -> None:
@@ -200,13 +187,12 @@ def test_build(podman: Podman, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootlessPodman]:
-    skip_unless_installed()
     peer("newuidmap")
     if subprocess.run(
         ["setpriv", "--reuid", "1234", MASU_OCI, "--version"], capture_output=True, check=False
     ).returncode:
         pytest.skip("this checkout is not another user's to read")
-    with Premises(tmp_path_factory.mktemp("rootless")) as premises, RootlessPodman(premises) as it:
+    with at_work(RootlessPodman, tmp_path_factory) as it:
         yield it
 
 

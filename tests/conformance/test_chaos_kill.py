@@ -19,18 +19,10 @@ pytestmark = pytest.mark.root
 STEPS = 16  # moments of a sweep
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    it = Chaos(tmp_path_factory.mktemp("chaos"))
-    it.image("busybox")
-    yield it
-    it.close()
-
-
 @pytest.fixture
-def masu(state: Chaos, brood: Brood) -> Iterator[Chaos]:
-    yield state
-    state.check_consistent(brood)
+def masu(loaded: Chaos, brood: Brood) -> Iterator[Chaos]:
+    yield loaded
+    loaded.check_consistent(brood)
 
 
 def duration_s(masu: Chaos, *words: str) -> float:

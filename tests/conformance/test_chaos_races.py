@@ -15,14 +15,6 @@ from harness.engine import wait_until
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    it = Chaos(tmp_path_factory.mktemp("chaos"))
-    it.image("busybox")
-    yield it
-    it.close()
-
-
 @pytest.fixture
 def masu(loaded: Chaos, brood: Brood) -> Iterator[Chaos]:
     yield loaded

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.callers import Premises, document
-from harness.callers.podman import Podman, skip_unless_installed
+from harness.callers import document
+from harness.callers.podman import Podman
 from harness.checkpoints import Box, Talk, dumped, free_port, running, served_later
 from harness.engine import wait_until
 from harness.oci import Runtime
 from harness.programs import peer
+from harness.servicemanager import Manager
 from images.rootfs import rootfs
 
 pytestmark = pytest.mark.root
@@ -55,6 +56,43 @@ def test_flags_reach_criu(masu_oci: Runtime, criu: str, talks: Callable[[], Talk
     box.checkpoint(*flags)
     box.restore(after, *flags)
     assert after.say("again") == "5 again"
+
+
+# The same connection with oneself, whose end is news as well.
+CONNECTED = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 1234))
+there = socket.create_connection(("127.0.0.1", 1234))
+here = server.accept()[0]
+for number, line in enumerate(sys.stdin, 1):
+    try:
+        there.sendall(line.encode())
+        print(number, here.recv(4096).decode().strip(), flush=True)
+    except OSError as error:
+        print(number, type(error).__name__, flush=True)
+"""
+
+
+def test_connections_held_and_closed(masu_oci: Runtime, criu: str, talks: Callable[[], Talk], tmp_path: Path) -> None:
+    """crun's --network-lock and --tcp-close. CRIU looks for iptables-restore in PATH, unless it is not to lock."""
+
+    def connected(config: dict[str, Any]) -> None:
+        config["process"].update(args=["/usr/local/bin/python3", "-c", CONNECTED])
+
+    (tmp_path / "bin").mkdir()
+    for program in (criu, peer("tar"), peer("gzip")):
+        (tmp_path / "bin" / Path(program).name).symlink_to(program)
+    box, talk, after = Box(masu_oci, rootfs("python"), connected), talks(), talks()
+    box.run(talk)
+    assert talk.say("one") == "1 one"
+    words = ["checkpoint", "--leave-running", "--tcp-established", "--image-path", str(box.images)]
+    for number, (method, status) in enumerate({"iptables": 1, "skip": 0}.items(), 2):
+        env = {"PATH": str(tmp_path / "bin")}
+        assert masu_oci(*words, "--network-lock", method, box.id, env=env, check=False).returncode == status
+        assert talk.say("still") == f"{number} still"
+    box.checkpoint("--tcp-established")
+    box.restore(after, "--tcp-close")
+    assert after.say("again") in ("4 BrokenPipeError", "4 ConnectionResetError")
 
 
 def test_pages_that_are_taken_later(masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]) -> None:
@@ -186,11 +224,31 @@ def test_with_a_cgroup_namespace(masu_oci: Runtime, criu: str, busybox: Path, ta
     assert after.say("two") == "2 two"
 
 
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    skip_unless_installed()
-    with Premises(tmp_path_factory.mktemp("podman")) as premises, Podman(premises) as it:
-        yield it
+def test_a_service_goes_on(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], tmp_path: Path
+) -> None:
+    """It has been ready before, and will not say so again: restore does. Sockets of LISTEN_FDS are not its."""
+    box, talk, after = Box(masu_oci, busybox), talks(), talks()
+    with Manager(str(tmp_path / "manager")) as manager:
+        masu_oci("create", "--bundle", box.bundle, box.id, env=manager.env, **talk.stdio())
+        masu_oci("start", box.id)
+        talk.given_away()
+        assert talk.say("one") == "1 one"
+        box.checkpoint()
+        assert "NOTIFY_SOCKET" in box.refused()
+        restoring = subprocess.Popen(
+            [*masu_oci.command, *box.restoring(), "--bundle", box.bundle, box.id],
+            env={**manager.env, "LISTEN_FDS": "1"}, **after.stdio(),
+        )  # fmt: skip
+        assert manager.take_ready() == str(box.pid)
+        barrier = manager.take_barrier()
+        assert restoring.poll() is None
+        os.close(barrier)
+        assert restoring.wait(30) == 0
+        assert "LISTEN_FDS: not passed on" in after.said_wrong()
+        after.given_away()
+        assert after.say("two") == "2 two"
+        assert masu_oci("exec", box.id, "ls", "/run/notify").stdout == ""
 
 
 def test_podman_container_checkpoint(criu: str, podman: Podman, tmp_path: Path) -> None:

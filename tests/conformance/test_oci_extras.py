@@ -134,7 +134,9 @@ def test_sockets(masu_oci: Runtime, probe_rootfs: Path, tmp_path: Path) -> None:
             os.close(listener)
 
 
-@pytest.mark.parametrize("name", ["handler", "seccomp.plugins", "systemd.force_cgroup_v1", "delegate-cgroup"])
+@pytest.mark.parametrize(
+    "name", ["handler", "seccomp.plugins", "systemd.force_cgroup_v1", "systemd.subgroup", "delegate-cgroup"]
+)
 def test_what_is_not_offered_says_so(masu_oci: Runtime, probe_rootfs: Path, name: str) -> None:
     def wished(config: dict[str, Any]) -> None:
         config["annotations"] = {f"run.oci.{name}": "/x"}
@@ -143,3 +145,12 @@ def test_what_is_not_offered_says_so(masu_oci: Runtime, probe_rootfs: Path, name
     assert done.returncode == 1
     assert f"annotations[run.oci.{name}]" in done.stderr
     assert "not implemented" in done.stderr
+
+
+def test_no_subgroup_is_what_there_is(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    masu_oci.run(
+        probe_rootfs,
+        "exit",
+        "0",
+        change=lambda config: config.update(annotations=annotated(**{"systemd.subgroup": ""})),
+    )

@@ -12,6 +12,8 @@ import pytest
 from harness.oci import Runtime, base_config
 from harness.programs import MASU_OCI
 
+from masu.linux import mountinfo
+
 pytestmark = pytest.mark.root
 
 
@@ -162,14 +164,17 @@ def test_memory_policy(document: dict[str, Any], masu_oci: Runtime, probe_rootfs
         masu_oci.run(probe_rootfs, "exit", "0", change=change)
 
 
-def test_what_is_denied_is_refused(document: dict[str, Any], masu_oci: Runtime, probe_rootfs: Path) -> None:
-    assert document["linux"]["intelRdt"] == {"enabled": False}
+def test_resctrl_groups(document: dict[str, Any], masu_oci: Runtime, probe_rootfs: Path) -> None:
+    assert document["linux"]["intelRdt"] == {"enabled": True, "schemata": True, "monitoring": True}
+    rdt: dict[str, Any] = {"enableMonitoring": True}
     done = masu_oci.run(
-        probe_rootfs, "exit", "0", change=lambda config: config["linux"].update(intelRdt={"closID": "x"}), check=False
+        probe_rootfs, "exit", "0", change=lambda config: config["linux"].update(intelRdt=rdt), check=False
     )
-    assert done.returncode == 1
-    assert "linux.intelRdt" in done.stderr
-    assert "not implemented" in done.stderr
+    if "resctrl" in {mount.fstype for mount in mountinfo.read()}:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 1
+        assert "intelRdt is specified in config, but Intel RDT is not enabled" in done.stderr
 
 
 def test_takes_no_argument(masu_oci: Runtime) -> None:

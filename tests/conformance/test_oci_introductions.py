@@ -40,6 +40,18 @@ def edit(bundle: Path, **changes: Any) -> None:
     path.write_text(json.dumps(config))
 
 
+def test_spec_by_another_name(masu_oci: Runtime) -> None:
+    """crun's --file, by name in the bundle or by path; never over what is there."""
+    other = masu_oci.folder / "other.json"
+    masu_oci("spec", "--bundle", str(masu_oci.folder), "--file", "some.json")
+    masu_oci("spec", "-f", str(other))
+    assert other.read_text() == (masu_oci.folder / "some.json").read_text()
+    refused = masu_oci("spec", "-f", str(other), check=False)
+    assert refused.returncode == 1
+    assert "other.json" in refused.stderr
+    assert "Remove it first" in refused.stderr
+
+
 def test_spec_then_run_gives_a_shell(runtime: Runtime, busybox_bundle: Path) -> None:
     id = runtime.id()
     with Terminal([*runtime.command, "run", id], cwd=busybox_bundle, rows=33, columns=99) as terminal:

@@ -60,6 +60,25 @@ def test_user_namespace(masu_oci: Runtime, mapped_rootfs: Path) -> None:
     assert (mapped_rootfs / "tmp/mine").stat().st_uid == FIRST
 
 
+def test_a_device_of_the_host_stays_the_hosts(masu_oci: Runtime, mapped_rootfs: Path, tmp_path: Path) -> None:
+    """Root of a user namespace gets the node with the host's owner and mode, whatever config.json says of them: callers
+    list every device of the machine for a privileged container, the disks among them (KEP-127)."""
+    disk = tmp_path / "disk"
+    os.mknod(disk, 0o020600, os.makedev(1, 5))
+
+    def change(config: dict[str, Any]) -> None:
+        with_userns(config)
+        config["linux"]["devices"] = [
+            {"path": str(disk), "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0}
+        ]
+
+    seen = masu_oci.run(mapped_rootfs, "mode", str(disk), "--", "open", str(disk), "r", change=change).stdout
+    node, opened = seen.splitlines()
+    assert node.split()[0] == "c"
+    assert node.endswith("1:5")
+    assert opened == "ERROR EACCES"
+
+
 def test_user_namespace_as_another_user(masu_oci: Runtime, mapped_rootfs: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         with_userns(config)

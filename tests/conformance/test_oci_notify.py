@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,46 +11,17 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime, wait_exited
+from harness.servicemanager import Manager
 
 pytestmark = pytest.mark.root
 
 READY = ["notify", "STATUS=soon", "--", "notify", "STATUS=now\nREADY=1\nERRNO=0", "--", "notify", "READY=1"]
 
 
-class Manager:
-    """A service manager's socket, which takes one message at a time."""
-
-    def __init__(self, address: str) -> None:
-        self.env = {**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")}
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(address)
-        self.socket.settimeout(10)
-
-    def take(self) -> tuple[str, list[int]]:
-        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 4)
-        return data.decode(), fds
-
-    def take_ready(self) -> str:
-        """Who is to be watched."""
-        assert self.take()[0] == "READY=1\n"
-        name, _, pid = self.take()[0].strip().partition("=")
-        assert name == "MAINPID"
-        return pid
-
-    def take_barrier(self) -> int:
-        word, (fd,) = self.take()
-        assert word == "BARRIER=1"
-        return fd
-
-    def heard_nothing(self) -> bool:
-        return not select.select([self.socket], [], [], 0)[0]
-
-
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    it = Manager(str(tmp_path / "m") if request.param == "path" else f"\0masu-test-{os.urandom(6).hex()}")
-    yield it
-    it.socket.close()
+    with Manager(str(tmp_path / "m") if request.param == "path" else f"\0masu-test-{os.urandom(6).hex()}") as it:
+        yield it
 
 
 @pytest.fixture

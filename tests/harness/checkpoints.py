@@ -87,20 +87,20 @@ class Box:
         return self.runtime("checkpoint", *places, *flags, self.id, check=check)
 
     def restore(self, talk: Talk, *flags: str) -> None:
-        self._with(talk, "restore", "-d", "--image-path", str(self.images), "--work-path", str(self.work), *flags)
+        self._with(talk, *self.restoring(), *flags)
+
+    def restoring(self) -> list[str]:
+        return ["restore", "-d", "--image-path", str(self.images), "--work-path", str(self.work)]
 
     def refused(self, *flags: str) -> str:
         """A restore that has to fail; what it says."""
-        done = self.runtime(
-            "restore", "-d", "--bundle", self.bundle, "--image-path", str(self.images), "--work-path", str(self.work),
-            *flags, self.id, check=False,
-        )  # fmt: skip
+        done = self.runtime(*self.restoring(), "--bundle", self.bundle, *flags, self.id, check=False)
         assert done.returncode == 1
         assert not self.runtime.root.exists() or self.runtime("list", "-q").stdout == ""
         return done.stderr
 
-    def _with(self, talk: Talk, verb: str, *flags: str) -> None:
-        done = self.runtime(verb, *flags, "--bundle", self.bundle, self.id, check=False, **talk.stdio())
+    def _with(self, talk: Talk, *words: str) -> None:
+        done = self.runtime(*words, "--bundle", self.bundle, self.id, check=False, **talk.stdio())
         assert done.returncode == 0, talk.said_wrong()
         talk.given_away()
 

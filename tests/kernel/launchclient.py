@@ -181,6 +181,14 @@ class Launch:
             if message.type in (o.MSG_SYNC, o.MSG_READY):
                 self.go()
 
+    def map_ids(self) -> None:
+        """Answers the next message, a sync of who has a user namespace, by mapping all ids onto themselves."""
+        message = self.receive()
+        assert message is not None
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{message.value}/{name}").write_text("0 0 65536\n")
+        self.go()
+
     def run(self) -> int:
         """Answers everything with GO; returns the exit status of the container's first process."""
         while True:
@@ -206,7 +214,11 @@ class Launch:
         return status
 
     def start(self, fifo: Path) -> tuple[int, Message | None]:
-        """Releases init at wait_start and waits for it: its exit status, and what it wrote into the FIFO."""
+        """Runs to `wait_start`, releases init and waits for it: its exit status, and what it wrote into the FIFO."""
+        self.expect(o.MSG_READY)
+        self.go()
+        assert self.receive() is None  # it waits, and has closed the socket
+        self.control.close()
         fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
         try:
             os.write(fd, b"\0")

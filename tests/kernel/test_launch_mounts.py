@@ -567,11 +567,7 @@ def test_devices_by_bind_where_mknod_is_forbidden(probe_rootfs: Path) -> None:
         op("mknod", path="/dev/zero", mode=0o020666, rdev=os.makedev(1, 5)),
     ]
     with Launch(plan) as launch:
-        sync = launch.receive()
-        assert sync is not None
-        for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{sync.value}/{name}").write_text("0 0 65536\n")
-        launch.go()
+        launch.map_ids()
         message = launch.failure()
         assert (message.index, message.errno) == (len(plan) - 1, errno.EPERM)
         assert message.detail == "mknod /dev/zero"
@@ -669,9 +665,5 @@ def test_procfs_in_a_user_namespace_without_a_pid_namespace(probe_rootfs: Path) 
         *finish("probe", "exit", "0"),
     ]
     with Launch(plan) as launch:
-        sync = launch.receive()
-        assert sync is not None
-        for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{sync.value}/{name}").write_text("0 0 65536\n")
-        launch.go()
+        launch.map_ids()
         assert launch.run() == 0

@@ -1,4 +1,4 @@
-"""What the registry's tests share."""
+"""What the registry's tests share, and that no example of hypothesis is timed: a machine may be busy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from registrycases import clean_environment
 from registryfixture import FaultyRegistry
+
+settings.register_profile("masu", deadline=None)
+settings.load_profile("masu")
 
 
 @pytest.fixture

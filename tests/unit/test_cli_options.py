@@ -163,6 +163,17 @@ def test_runc_dialect_takes_one_dash_or_two() -> None:
     assert call.args == ("c", "sh", "-c", "ls")
 
 
+def test_runc_dialect_takes_global_flags_behind_the_verb() -> None:
+    """As runc since 1.4; but not behind the arguments of a verb that has a command of its own there."""
+    call = RUNC.parse(["--log", "/first", "create", "-b", "/b", "--log=/l", "x", "-log-format", "json"])
+    assert (call.globals.text("log"), call.globals.text("log-format")) == ("/l", "json")
+    assert (call.options.text("bundle"), call.args) == ("/b", ("x",))
+    call = RUNC.parse(["exec", "--log", "/l", "c", "sh", "--log", "x"])
+    assert (call.globals.text("log"), call.args) == ("/l", ("c", "sh", "--log", "x"))
+    with pytest.raises(UsageError, match="unknown flag: --root"):
+        docker("ps --root /x")
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [

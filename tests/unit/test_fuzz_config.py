@@ -87,5 +87,4 @@ def documents(draw: st.DrawFn, base: str, odd: bool) -> dict[str, Any]:
         "full": full_config(),
     }
     begin = bases[base]
-    begin.get("linux", {}).pop("intelRdt", None)  # refused whatever it is
     return vary(draw, runtime.Config, begin, odd=odd)

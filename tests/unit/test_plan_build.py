@@ -380,6 +380,20 @@ def test_a_label_of_the_mount_itself_wins() -> None:
     assert op.fields["options"] == ("context=u:r:t:s0",)
 
 
+@pytest.mark.parametrize("kind", ["context", "fscontext", "defcontext", "rootcontext"])
+def test_the_kind_of_label(kind: str) -> None:
+    """crun's annotation; the label of a file stays what it is."""
+    wishes = {"run.oci.mount_context_type": kind}
+    ops = plan(linux__mountLabel="u:r:t:s0", mounts=mounts_of("tmpfs", "mqueue"), annotations=wishes)
+    assert [op.fields["options"] for op in ops if op.name == "mount"] == [(f"{kind}=u:r:t:s0",), ()]
+    assert only(ops, "label").fields["label"] == "u:r:t:s0"
+
+
+def test_a_kind_of_label_that_is_none() -> None:
+    with pytest.raises(InvalidArgument, match=r"annotations\[run.oci.mount_context_type\]: context type kontext"):
+        plan(annotations={"run.oci.mount_context_type": "kontext"})
+
+
 def test_the_label_is_of_the_cgroup_tmpfs_too() -> None:
     ops = plan(HYBRID, linux__mountLabel="u:r:t:s0", mounts=mounts_of("cgroup"))
     assert [op.fields["options"] for op in ops if op.name == "mount" and op.fields["fstype"] == "tmpfs"] == [

@@ -30,6 +30,13 @@ def test_place_call_and_hint() -> None:
     assert error.to_json()["where"] == "mounts[3]"
 
 
+def test_a_class_of_service_that_takes_nobody() -> None:
+    """Not the hint of the other writes, whether resctrl is there to say why or not."""
+    error = said(Op("write", "linux.intelRdt", path="/sys/fs/resctrl/gold/tasks", data=b"0"), errno.EACCES)
+    assert str(error).startswith("linux.intelRdt: write /sys/fs/resctrl/gold/tasks: EACCES: Permission denied")
+    assert not error.hint
+
+
 def test_an_operation_that_nobody_planned() -> None:
     assert "operation 7" in str(explain([Op("ready")], 7, errno.EINVAL, ""))
 

@@ -306,7 +306,8 @@ class Program:
         if entry is None:
             raise self._unknown_verb(verb)
         command = entry.load()
-        inner = _Parser(self, command)
+        # In runc the program's own flags may also stand behind the verb, since 1.4.
+        inner = _Parser(self, command, parser if self.dialect == "runc" else None)
         args = inner.take(rest, command.flags, interspersed=command.interspersed)
         if inner.help:
             raise Help(_help().command_help(self, command))
@@ -353,11 +354,12 @@ class Program:
 
 
 class _Parser:
-    """Reads one level of flags; `values` and `help` are what it found."""
+    """Reads one level of flags; `values` and `help` are what it found. Flags that only `outer` knows are kept there."""
 
-    def __init__(self, program: Program, command: Command | None) -> None:
+    def __init__(self, program: Program, command: Command | None, outer: _Parser | None = None) -> None:
         self.program = program
         self.command = command
+        self.outer = outer
         self.values = Values(program.flags if command is None else command.flags)
         self.help = False
         self.long: dict[str, Flag] = {}
@@ -400,6 +402,8 @@ class _Parser:
         flag = self.long.get(name)
         if flag is None and self.program.dialect == "runc":
             flag = self.short.get(name)
+        if flag is None and self.outer is not None and name in self.outer.long:
+            return self.outer._long(word, words, at)
         if flag is None:
             if name == "help" or (name == "h" and self.program.dialect == "runc"):
                 self.help = True

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class MappingLike(Protocol):
-        """What the spec's IDMapping also is."""
+        """One line of an id map, as `Mapping` below and the spec's IDMapping are."""
 
         @property
         def container_id(self) -> int: ...

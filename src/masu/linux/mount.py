@@ -10,19 +10,9 @@ from masu.linux import _sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Protocol
 
+    from masu.linux.idmap import MappingLike
     from masu.linux.mountinfo import MountInfo
-
-    class Mapping(Protocol):
-        """One line of a uid_map; `masu.linux.idmap.Mapping` and the spec's IDMapping are such."""
-
-        @property
-        def container_id(self) -> int: ...
-        @property
-        def host_id(self) -> int: ...
-        @property
-        def size(self) -> int: ...
 
 
 # mount(2)
@@ -427,7 +417,7 @@ def _idmap_text(ranges: str, where: str) -> str:
     return "".join(lines)
 
 
-def resolve_idmap(text: str, mappings: Iterable[Mapping], where: str) -> str:
+def resolve_idmap(text: str, mappings: Iterable[MappingLike], where: str) -> str:
     """Make the relative lines ("@") of `idmap_uids` or `idmap_gids` absolute: their second number is an id in the
     container, which `mappings` (the container's own) translates. Other lines pass unchanged.
 

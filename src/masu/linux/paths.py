@@ -149,6 +149,11 @@ def _create_in_root(rootfd: int, path: str, mode: int, uid: int, gid: int) -> in
             raise KernelError("openat2", path, errno.ELOOP if e.errno == errno.EEXIST else e.errno) from e
     finally:
         os.close(parent)
+    return _given(fd, path, mode, uid, gid)
+
+
+def _given(fd: int, path: str, mode: int, uid: int, gid: int) -> int:
+    """The file of `fd`, given its owner and mode; closed when that cannot be. Raises KernelError."""
     try:
         if uid >= 0 or gid >= 0:
             os.fchown(fd, uid, gid)
@@ -229,15 +234,7 @@ def _mkdir(directory: int, name: str, path: str, mode: int, uid: int, gid: int) 
     child = open_in_root(
         directory, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=RESOLVE_NO_SYMLINKS
     )
-    if made:
-        try:
-            if uid >= 0 or gid >= 0:
-                os.fchown(child, uid, gid)
-            os.fchmod(child, mode)
-        except OSError as e:
-            os.close(child)
-            raise KernelError("fchown", path, e.errno or 0) from e
-    return child
+    return _given(child, path, mode, uid, gid) if made else child
 
 
 def reopen(fd: int, flags: int) -> int:

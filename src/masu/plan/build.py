@@ -59,7 +59,7 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     if wishes.monitor is not None:
         draft.prepare.append(wishes.monitor)
     process.add_outside(draft, config.process, host, around)
-    _add_cgroup_join(draft, wishes)
+    _add_group_joins(draft, wishes)
     spaces.add(draft, wishes)
     process.add_affinity(draft, config.process, "process")
     if wishes.keyring:
@@ -126,7 +126,7 @@ def build_exec(
         draft.prepare.append(wishes.monitor)
     process.add_outside(draft, spec, host, around)
     process.add_exec_affinity(draft, spec, where)
-    _add_cgroup_join(draft, wishes)
+    _add_group_joins(draft, wishes)
     cgroup = _cgroup_slot(draft, wishes)
     late = join & _NEWCGROUP if cgroup != NONE else 0
     slot = _join_container(draft, pidfd, join, late=late, mapped=mapped, config=config)
@@ -291,11 +291,13 @@ def _become(where: str, config: Config | None) -> Op:
     return Op("become", where, uid=uid, gid=gid)
 
 
-def _add_cgroup_join(draft: Draft, wishes: Wishes) -> None:
+def _add_group_joins(draft: Draft, wishes: Wishes) -> None:
     for path in wishes.join_files:
         draft.prepare.append(Op("write", "linux.cgroupsPath", path=path, data=b"0"))
     if wishes.brought:
         draft.prepare.append(Op("sync", "linux.cgroupsPath", name=SYNC_CGROUP))
+    for path in wishes.resctrl_files:
+        draft.prepare.append(Op("write", "linux.intelRdt", path=path, data=b"0"))
 
 
 def _cgroup_slot(draft: Draft, wishes: Wishes) -> int:

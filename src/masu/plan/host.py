@@ -109,6 +109,7 @@ class Wishes:
     `cgroup_paths` maps controller (or "" for v2) to the container's directories, already made; `join_files` are
     the files the container's first process writes "0" to; `cgroup_dir` is the v2 directory it is cloned into. With
     `brought` it is neither: the host has the stage moved into the cgroup before it enters any namespace.
+    `resctrl_files` are as `join_files`, of its resctrl groups.
     `home` is HOME as the image's passwd has it, used when the environment lacks one. `fifo` is the path
     behind `start`; without it the program runs as soon as the host agrees. `console_fd` is a connected socket for the
     pty's master; `monitor` the operation that makes masu-launch stay. `keep_groups` leaves the supplementary groups as
@@ -131,6 +132,7 @@ class Wishes:
         "monitor",
         "no_pivot",
         "preserve_fds",
+        "resctrl_files",
         "seccomp",
     )
 
@@ -153,8 +155,10 @@ class Wishes:
         hooks_stdout: str = "",
         hooks_stderr: str = "",
         brought: bool = False,
+        resctrl_files: tuple[str, ...] = (),
     ) -> None:
         self.brought = brought
+        self.resctrl_files = resctrl_files
         self.cgroup_paths = cgroup_paths or {}
         self.join_files = join_files
         self.cgroup_dir = cgroup_dir

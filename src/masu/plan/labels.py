@@ -5,7 +5,7 @@ Where the module is not there or off nobody would heed them: that is refused, as
 
 from __future__ import annotations
 
-from masu.errors import FailedPrecondition
+from masu.errors import FailedPrecondition, InvalidArgument
 from masu.plan.ops import Op
 
 TYPE_CHECKING = False
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Their files have labels by the policy's own rules (genfscon) and take none by mount option. mqueue's superblock comes
 # with the ipc namespace, before any option could (selinux_set_mnt_opts()): its directory is labelled afterwards.
 _OWN_LABELS = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+# How a label goes into the options of a mount (mount(8)); crun's annotation chooses.
+_CONTEXT_TYPE = "run.oci.mount_context_type"
+_CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
 
 
 def of_process(process: Process, host: Host, where: str) -> list[Op]:
@@ -43,25 +46,28 @@ def of_process(process: Process, host: Host, where: str) -> list[Op]:
 
 
 def of_mounts(config: Config, host: Host) -> str:
-    """linux.mountLabel, or an empty string."""
+    """linux.mountLabel as an option of a mount, "context=LABEL", or an empty string."""
+    kind = config.annotations.get(_CONTEXT_TYPE, "context")
+    if kind not in _CONTEXT_TYPES:
+        allowed = "allowed are " + ", ".join(_CONTEXT_TYPES)
+        raise InvalidArgument("context type", kind, where=f"annotations[{_CONTEXT_TYPE}]", detail=allowed)
     label = config.linux.mount_label or ""
     if label and not host.selinux:
         raise _no_selinux("label of mounts", label, "linux.mountLabel")
-    return label
+    return f"{kind}={label}" if label else ""
 
 
 def with_label(words: tuple[str, ...], kind: str, label: str) -> tuple[str, ...]:
-    """The options of a file system with linux.mountLabel among them, unless they bring a label of their own."""
-    if not label or kind in _OWN_LABELS or any(word.startswith("context=") for word in words):
-        return words
+    """The options of a file system with the label of `of_mounts` among them, unless they bring one of their own."""
+    own = any(word.partition("=")[0] in _CONTEXT_TYPES for word in words)
     # Not in quotes, as mount(8) wants them for a label with commas: here each option goes by itself.
-    return (*words, "context=" + label)
+    return words if own or not label or kind in _OWN_LABELS else (*words, label)
 
 
 def add_after_mount(draft: Draft, kind: str, target: str, label: str) -> None:
     """The label of what cannot be given one while it is mounted."""
     if kind == "mqueue" and label:
-        draft.inside.append(Op("label", "linux.mountLabel", target=target, label=label))
+        draft.inside.append(Op("label", "linux.mountLabel", target=target, label=label.partition("=")[2]))
 
 
 def _no_selinux(what: str, label: str, where: str) -> FailedPrecondition:

@@ -96,7 +96,7 @@ TABLE: dict[str, tuple[int, str, str]] = {
     "caps": (47, "C", "effective:u permitted:u inheritable:u ambient:u"),
     "umask": (48, "C", "mask:u"),
     # chdir, then a check that the working directory is inside the root (CVE-2024-21626).
-    "chdir": (49, "C", "path:s create:u"),
+    "chdir": (49, "C", "path:s"),
     # Finds args[0] as execvp would, so that a missing program is told before the container counts as made.
     "find_program": (50, "C", "program:s path:s"),
     "close_fds": (51, "C", "keep:u"),

@@ -136,7 +136,7 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     inside.append(Op("umask", where + ".user.umask", mask=0o022 if user.umask is None else user.umask))
     inside.append(Op("stdio_owner", where + ".user", uid=user.uid, gid=user.gid))
     # Before a filter, which may refuse what it takes to see where one is.
-    inside.append(Op("chdir", where + ".cwd", path=process.cwd, create=0))
+    inside.append(Op("chdir", where + ".cwd", path=process.cwd))
     # Without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is there (seccomp(2)). What follows it must
     # do with old system calls: filters written before close_range(2) or openat2(2) answer those with ENOSYS.
     if wishes.seccomp is not None and not process.no_new_privileges:

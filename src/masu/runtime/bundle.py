@@ -17,14 +17,17 @@ _MAX_CONFIG_BYTES = 16 << 20
 
 
 class Bundle:
-    """A read bundle: absolute `path`, the `text` of config.json, the `config`, what was accepted with a warning."""
+    """A read bundle: absolute `path`, the `text` of config.json, the `config` and the `extras` that its annotations ask
+    for, what was accepted with a warning."""
 
-    __slots__ = ("config", "path", "text", "warnings")
+    __slots__ = ("config", "extras", "path", "text", "warnings")
 
     def __init__(self, path: str, text: bytes, config: Config, warnings: list[str]) -> None:
+        """Raises as `spec.extras_of`: wrong ones are told before anything has been made."""
         self.path = path
         self.text = text
         self.config = config
+        self.extras = spec.extras_of(config)
         self.warnings = warnings
 
     @property
@@ -82,7 +85,6 @@ def parse_config(text: bytes, warnings: list[str], *, to_run: bool = True) -> Co
         raise InvalidArgument("config.json", detail="an object is wanted")
     config = spec.parse_config(data, warnings)
     spec.require_linux(config)
-    spec.extras_of(config)  # wrong ones are told before anything has been made
     if to_run and os.geteuid() != 0:
         spec.check_rootless(config)
     return config

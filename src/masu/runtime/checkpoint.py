@@ -17,6 +17,7 @@ from fcntl import F_GETFL, fcntl
 
 from masu.errors import DataLoss, FailedPrecondition, InvalidArgument, MasuError
 from masu.linux import namespaces, pidfd, procfs
+from masu.runtime import notify
 from masu.runtime.container import Container
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc
@@ -86,7 +87,7 @@ def _dump(
     leave_running: bool,
     pre_dump: bool,
 ) -> None:
-    config = container.config()
+    config = notify.as_made(container.config(), container)
     request = common(options, image_files.DUMP_LOG, config)
     request.set(
         images_dir_fd=images.fd,
@@ -116,7 +117,7 @@ def _dump(
             if name.startswith("file["):
                 request.set(external=name)
 
-    def notify(script: str, pid: int, received: list[int]) -> None:
+    def notified(script: str, pid: int, received: list[int]) -> None:
         if script == "status-ready" and options.status_fd >= 0:
             # Whoever reads there may start the restore that draws the pages.
             os.write(options.status_fd, b"\0")
@@ -126,7 +127,7 @@ def _dump(
         with rpc.Criu(criu) as running:
             running.require(*(["MemTrack"] if pre_dump else []), *(["LazyPages"] if options.lazy_pages else []))
             image_files.remove_written(work, image_files.DUMP_LOG)
-            running.run(rpc.PRE_DUMP if pre_dump else rpc.DUMP, request, notify)
+            running.run(rpc.PRE_DUMP if pre_dump else rpc.DUMP, request, notified)
     except MasuError as error:
         if isinstance(error, rpc.Failed):
             image_files.quote_log(error, work, image_files.DUMP_LOG)

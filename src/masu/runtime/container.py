@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.linux.cgroups import Cgroup
+    from masu.linux.resctrl import Group
     from masu.spec.runtime import Config
 
 STATE_VERSION = 1
@@ -46,7 +47,8 @@ _MAX_STATE_BYTES = 1 << 20
 class Facts:
     """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
     `wait_index` is the operation of the plan that waits for `start`. `unit` is (name, "system" or "user" for whose
-    manager has it) with the systemd driver. `stdio` is what the first process was born with as 0, 1 and 2, in the words
+    manager has it) with the systemd driver. `resctrl` is what `linux.resctrl.Group` is made from, {} without
+    linux.intelRdt. `stdio` is what the first process was born with as 0, 1 and 2, in the words
     of `procfs.stdio`: what it has later may be something else."""
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Facts:
         "oci_version",
         "owner_uid",
         "pid",
+        "resctrl",
         "rootfs",
         "start_time",
         "stdio",
@@ -80,6 +83,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        resctrl: dict[str, str] | None = None,
         stdio: list[str] | None = None,
         unit: tuple[str, str] = ("", ""),
         wait_index: int = 0,
@@ -95,6 +99,7 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.resctrl = resctrl or {}
         self.stdio = stdio or []
         self.unit = unit
         self.wait_index = wait_index
@@ -110,8 +115,8 @@ class Facts:
         if not isinstance(data, dict) or data.get("version") != STATE_VERSION:
             version = data.get("version", "missing") if isinstance(data, dict) else "missing"
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
-        # Not there before the systemd driver was, and before checkpoints were.
-        facts = {"unit": ["", ""], "stdio": [], **data}
+        # Not there before the systemd driver, checkpoints, resctrl groups were.
+        facts = {"unit": ["", ""], "stdio": [], "resctrl": {}, **data}
         for name, is_right in _SHAPES.items():
             if name not in facts or not is_right(facts[name]):
                 raise DataLoss("state", path, detail=f"{name} is missing or of a wrong type", hint=_SALVAGE)
@@ -129,6 +134,10 @@ def _is_text(value: object) -> bool:
 
 def _is_map(value: object) -> bool:
     return isinstance(value, dict) and all(_is_text(item) for item in value.values())
+
+
+def _has(value: object, *names: str) -> bool:
+    return isinstance(value, dict) and all(name in value for name in names)
 
 
 def _list_of(is_right: Callable[[object], bool], count: int = 0) -> Callable[[object], bool]:
@@ -150,6 +159,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     "oci_version": _is_text,
     "owner_uid": _number(1 << 32),
     "pid": _is_pid,
+    "resctrl": lambda value: _is_map(value) and (value == {} or _has(value, "root", "group")),
     "rootfs": _is_text,
     "start_time": _is_time,
     "stdio": _list_of(_is_text),
@@ -180,6 +190,15 @@ class Container:
         from masu.linux.cgroups.group import Cgroup  # whose status is asked does not need it
 
         return Cgroup(self.facts.cgroup_paths)
+
+    @property
+    def resctrl(self) -> Group | None:
+        """Its class of service and MON group, None without linux.intelRdt."""
+        if not self.facts.resctrl:
+            return None
+        from masu.linux import resctrl  # by whose containers have shares of cache or bandwidth
+
+        return resctrl.Group(self.facts.resctrl)
 
     @classmethod
     def open(cls, root: str, id: str) -> Container:
@@ -355,8 +374,9 @@ class Container:
         lifecycle.require(verb, status, self.id)
         return status
 
-    def remove_cgroup(self) -> list[str]:
-        """Kills what is left in it and removes it; returns warnings. Raises as Cgroup.delete."""
+    def remove_groups(self) -> list[str]:
+        """Kills what is left in its cgroup, removes that and its resctrl group; returns warnings. Raises as
+        Cgroup.delete."""
         warnings: list[str] = []
         if self.facts.cgroup_paths:
             self.cgroup.kill()
@@ -366,6 +386,8 @@ class Container:
             warnings = scope.stop(self)
         if self.facts.cgroup_paths:
             self.cgroup.delete()
+        if (group := self.resctrl) is not None:
+            group.remove()
         return warnings
 
     def remove_directory(self) -> None:
@@ -475,7 +497,7 @@ def _is_abandoned(directory: str) -> bool:
         return True
     if container.facts.pid or procfs.is_alive(*container.facts.creator):
         return False
-    container.remove_cgroup()
+    container.remove_groups()
     container.remove_directory()
     return True
 

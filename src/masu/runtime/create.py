@@ -25,7 +25,7 @@ from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
 from masu.runtime.container import Container, Facts
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.runtime.placing import limit_processes, make_cgroup, ways_in
+from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, resctrl_ways_in, ways_in
 from masu.spec import jsontext, times
 from masu.spec import runtime as spec
 
@@ -130,15 +130,17 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             host = machine.gather(_limits_to_raise(config), config.mounts)
             if options.rootless is not None:
                 host.rootless = options.rootless
+            make_resctrl(container, config, undo)
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
-            wishes = _wishes(container, config, cgroup, options, rootfs, host, monitor, warnings)
+            extras = bundle.extras
+            wishes = _wishes(container, config, extras, cgroup, options, rootfs, host, monitor, warnings)
             if scope is not None and scope.unit.user:
                 # We have no right to move it there ourselves.
                 wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, options, warnings, scope)
+            answers = _Birth(container, config, extras, options, warnings, scope)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -201,11 +203,18 @@ class _Birth(Answers):
     """The host's part while the container is born."""
 
     def __init__(
-        self, container: Container, config: Config, options: Options, warnings: list[str], scope: Scope | None
+        self,
+        container: Container,
+        config: Config,
+        extras: Extras,
+        options: Options,
+        warnings: list[str],
+        scope: Scope | None,
     ) -> None:
         super().__init__(warnings)
         self.container = container
         self.config = config
+        self.extras = extras
         self.options = options
         self.scope = scope
         self.listener_fd = -1
@@ -253,7 +262,7 @@ class _Birth(Answers):
         container.save()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
-        if pidfd_socket := options.pidfd_socket or spec.extras_of(self.config).pidfd_receiver:
+        if pidfd_socket := options.pidfd_socket or self.extras.pidfd_receiver:
             from masu.runtime import handover
 
             handover.send_pidfd(pidfd_socket, pidfd)
@@ -296,6 +305,7 @@ def _limits_to_raise(config: Config) -> tuple[str, ...]:
 def _wishes(
     container: Container,
     config: Config,
+    extras: Extras,
     cgroup: Cgroup,
     options: Options,
     rootfs: Rootfs,
@@ -304,7 +314,6 @@ def _wishes(
     warnings: list[str],
 ) -> Wishes:
     assert config.process is not None
-    extras = spec.extras_of(config)
     fifo = ""
     if options.gate:
         fifo = container.fifo
@@ -318,6 +327,7 @@ def _wishes(
         cgroup_paths=cgroup.paths(),
         join_files=joins,
         cgroup_dir=cgroup_dir,
+        resctrl_files=resctrl_ways_in(container),
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
         home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
         fifo=fifo,

@@ -29,7 +29,7 @@ def delete(container: Container, *, force: bool = False) -> list[str]:
             _end(container)
         config = _config_with_hooks(container)
         # Also processes that outlived the first one: without a PID namespace of their own nobody killed them.
-        warnings = container.remove_cgroup()
+        warnings = container.remove_groups()
         state = container.state(lifecycle.STOPPED)
         container.remove_directory()
     if config is None:

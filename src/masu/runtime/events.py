@@ -26,7 +26,10 @@ def stats(container: Container) -> Event:
         raise FailedPrecondition(
             "cgroup", detail=f"container {container.id} has none, and so no figures", hint=NO_CGROUP_HINT
         )
-    return {"type": "stats", "id": container.id, "data": container.cgroup.stats().to_events()}
+    data = container.cgroup.stats().to_events()
+    if (group := container.resctrl) is not None:
+        data["intel_rdt"] = group.stats()
+    return {"type": "stats", "id": container.id, "data": data}
 
 
 def events(container: Container, interval_ns: int) -> Iterator[Event]:

@@ -14,7 +14,7 @@ from masu.runtime import handover, lifecycle
 from masu.runtime.container import Container
 from masu.runtime.create import compile_seccomp, home_of, write_pid_file
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.runtime.placing import move_in, ways_in
+from masu.runtime.placing import move_in, resctrl_ways_in, ways_in
 from masu.spec import runtime as spec
 
 TYPE_CHECKING = False
@@ -95,6 +95,7 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
             brought=brought,
             join_files=joins,
             cgroup_dir=cgroup_dir,
+            resctrl_files=resctrl_ways_in(container),
             seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
             home=home_of(f"/proc/{container.facts.pid}/root", process.user.uid),
             console_fd=options.console_fd,

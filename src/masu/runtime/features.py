@@ -28,7 +28,7 @@ def features() -> dict[str, object]:
             "seccomp": _seccomp(support),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": {
                 "modes": sorted(linux.MEMORY_POLICY_MODES),
                 "flags": sorted(linux.MEMORY_POLICY_FLAGS),

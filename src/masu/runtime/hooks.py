@@ -26,8 +26,10 @@ _MAX_OUTPUT = 4096
 def run_all(config: Config, kind: str, state: dict[str, object]) -> None:
     """Runs the hooks of a kind ("createRuntime") in order; the first that fails ends it. Raises Unavailable with the
     hook's own words."""
-    for index, hook in enumerate(_hooks(config, kind)):
-        _run(hook, kind, index, state, spec.extras_of(config))
+    if hooks := _hooks(config, kind):
+        extras = spec.extras_of(config)
+        for index, hook in enumerate(hooks):
+            _run(hook, kind, index, state, extras)
 
 
 def run_creating(config: Config, state: dict[str, object]) -> None:
@@ -39,10 +41,14 @@ def run_creating(config: Config, state: dict[str, object]) -> None:
 
 def run_all_warning(config: Config, kind: str, state: dict[str, object]) -> list[str]:
     """Runs them all, whatever happens; the failures as warnings (poststop: runtime.md, "Lifecycle")."""
-    warnings = []
-    for index, hook in enumerate(_hooks(config, kind)):
+    warnings: list[str] = []
+    hooks = _hooks(config, kind)
+    if not hooks:
+        return warnings
+    extras = spec.extras_of(config)
+    for index, hook in enumerate(hooks):
         try:
-            _run(hook, kind, index, state, spec.extras_of(config))
+            _run(hook, kind, index, state, extras)
         except MasuError as error:
             warnings.append(str(error))
     return warnings

@@ -47,6 +47,14 @@ def with_directory(config: Config, container: Container) -> Config:
         os.chmod(directory, 0o755)  # for any user of the container, whatever our umask; what is above it is 0700
     except OSError as error:
         raise KernelError("mkdir", directory, error.errno or 0) from error
+    return as_made(config, container)
+
+
+def as_made(config: Config, container: Container) -> Config:
+    """The configuration that the container was made by: with the directory if it has one."""
+    directory = _directory(container)
+    if not os.path.isdir(directory):
+        return config
     options = ("bind", "nosuid", "noexec", "nodev", "ro")
     mount = Mount(destination=_INSIDE, type="bind", source=directory, options=options)
     process = config.process
@@ -91,24 +99,8 @@ class Relay:
         return False
 
     def tell(self, main_pid: int, *, wait: bool) -> None:
-        """Tells the service manager that the container is ready; with `wait` until it knows: whoever goes away earlier
-        may be taken for nobody of the service."""
-        barrier, theirs = os.pipe2(os.O_CLOEXEC)
-        try:
-            try:
-                self._host.send(_READY + b"\n")
-                self._host.send(b"MAINPID=%d\n" % main_pid)
-                self._host.sendmsg([b"BARRIER=1"], [(SOL_SOCKET, SCM_RIGHTS, theirs.to_bytes(4, "little"))])
-            except OSError as error:
-                self._warnings.append(str(_untold(error)))
-            finally:
-                os.close(theirs)
-            if wait:
-                poll = select.poll()
-                poll.register(barrier, 0)  # POLLHUP alone
-                poll.poll(_BARRIER_S * 1000)
-        finally:
-            os.close(barrier)
+        """Tells the service manager that the container is ready: `_tell`."""
+        _tell(self._host, main_pid, self._warnings, wait=wait)
 
     def wait(self, container: Container) -> None:
         """Until the service manager knows that the container is ready, or its first process has ended."""
@@ -135,18 +127,58 @@ def relay(container: Container, address: str, warnings: list[str]) -> Relay | No
     without one or nobody is there. Raises KernelError when the container's socket cannot be made."""
     if not os.path.isdir(_directory(container)):
         return None
+    host = _connect(address, warnings)
+    if host is None:
+        return None
+    try:
+        return Relay(container, host, warnings)
+    except BaseException:
+        host.close()
+        raise
+
+
+def announce(address: str, main_pid: int, warnings: list[str], *, wait: bool) -> None:
+    """Tells the service manager at `address` what nobody in the container will say again: one that was restored goes on
+    where it was, and that was after its READY=1."""
+    host = _connect(address, warnings)
+    if host is not None:
+        try:
+            _tell(host, main_pid, warnings, wait=wait)
+        finally:
+            host.close()
+
+
+def _connect(address: str, warnings: list[str]) -> socket | None:
     host = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         host.settimeout(_SEND_S)
         host.connect("\0" + address[1:] if address.startswith("@") else address)
-        return Relay(container, host, warnings)
     except OSError as error:
-        warnings.append(str(_untold(error, address)))
-    except BaseException:
         host.close()
-        raise
-    host.close()
-    return None
+        warnings.append(str(_untold(error, address)))
+        return None
+    return host
+
+
+def _tell(host: socket, main_pid: int, warnings: list[str], *, wait: bool) -> None:
+    """That the container is ready; with `wait` until the manager knows: whoever goes away earlier may be taken for
+    nobody of the service."""
+    barrier, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        try:
+            host.send(_READY + b"\n")
+            host.send(b"MAINPID=%d\n" % main_pid)
+            host.sendmsg([b"BARRIER=1"], [(SOL_SOCKET, SCM_RIGHTS, theirs.to_bytes(4, "little"))])
+        except OSError as error:
+            warnings.append(str(_untold(error)))
+        finally:
+            os.close(theirs)
+        if wait:
+            poll = select.poll()
+            poll.register(barrier, 0)  # POLLHUP alone
+            poll.poll(_BARRIER_S * 1000)
+    finally:
+        os.close(barrier)
 
 
 def _bind(sock: socket, directory: str) -> None:

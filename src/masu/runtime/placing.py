@@ -1,4 +1,5 @@
-"""A container's place among the cgroups: made, limited, entered; by the cgroupfs driver or as a unit of systemd."""
+"""A container's place among the cgroups: made, limited, entered; by the cgroupfs driver or as a unit of systemd. And
+among the groups of resctrl, if it has one there."""
 
 from __future__ import annotations
 
@@ -121,6 +122,29 @@ def limit_processes(container: Container, config: Config, warnings: list[str], s
         scope.close()
 
 
+def make_resctrl(container: Container, config: Config, undo: Undo) -> None:
+    """The groups of linux.intelRdt, with their shares. Raises as `resctrl.check` and `Group.make`."""
+    wanted = config.linux.intel_rdt
+    if wanted is None:
+        return
+    from masu.linux import resctrl  # by whose configuration asks for shares of cache or bandwidth
+
+    root = resctrl.find_root()
+    resctrl.check(root, wanted)
+    group = resctrl.Group.of(root, container.id, wanted)
+    # Known before it is made, as with cgroups.
+    container.facts.resctrl = group.paths()
+    container.save()
+    undo.add(group.undo)
+    group.make(wanted)
+
+
+def resctrl_ways_in(container: Container) -> tuple[str, ...]:
+    """Files to write "0" to. A group that somebody has removed meanwhile is left out, as by runc."""
+    group = container.resctrl
+    return tuple(filter(os.path.exists, group.join_files())) if group is not None else ()
+
+
 def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
     """(files to write "0" to, directory to be cloned into). A mapped root has no right to be cloned into the host's
     cgroup, so it goes there before it is mapped."""
@@ -128,8 +152,8 @@ def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
     return tuple(cgroup.join_files(cloned_into=bool(directory))), directory
 
 
-def move_in(file: str, pid: int) -> None:
-    """Writes a pid into a cgroup's `cgroup.procs` or `tasks`. Raises KernelError."""
+def move_in(file: str, pid: int, where: str = "linux.cgroupsPath") -> None:
+    """Writes a pid into a group's `cgroup.procs` or `tasks`. Raises KernelError."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -137,4 +161,4 @@ def move_in(file: str, pid: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise KernelError("write", file, error.errno or 0, where="linux.cgroupsPath") from error
+        raise KernelError("write", file, error.errno or 0, where=where) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masu.errors import FailedPrecondition
 from masu.linux import cgroups
 from masu.plan import build
 from masu.plan.host import Rootfs, Wishes
@@ -10,7 +11,11 @@ from masu.runtime import facts
 from masu.runtime.bundle import Bundle
 from masu.runtime.create import compile_seccomp
 from masu.runtime.placing import ways_in
-from masu.spec import runtime as spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.linux.resctrl import Group
+    from masu.spec.runtime import Config
 
 
 def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool = False) -> list[Op]:
@@ -31,12 +36,14 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool
         path = units.unit_of(path, id, user=False).path()
     paths = cgroups.predict(path, id, rootless=host.rootless)
     predicted = cgroups.Cgroup(paths)
-    extras = spec.extras_of(config)
+    extras = bundle.extras
     joins, cgroup_dir = ways_in(predicted, mapped=mapped)
+    group = _resctrl(config, id)
     wishes = Wishes(
         cgroup_paths=paths,
         join_files=joins,
         cgroup_dir=cgroup_dir,
+        resctrl_files=tuple(group.join_files()) if group is not None else (),
         seccomp=compile_seccomp(config.linux.seccomp, extras, "", bundle.warnings),
         fifo="exec.fifo",
         keyring="_ses." + id,
@@ -45,3 +52,16 @@ def plan(bundle: Bundle, id: str, rootfs: Rootfs | None = None, *, systemd: bool
         hooks_stderr=extras.hooks_stderr,
     )
     return build.build(config, rootfs or Rootfs(bundle.rootfs), host, wishes, bundle.warnings)
+
+
+def _resctrl(config: Config, id: str) -> Group | None:
+    """Where there is no resctrl the plan is that of a machine that has it in its usual place."""
+    if config.linux.intel_rdt is None:
+        return None
+    from masu.linux import resctrl
+
+    try:
+        root = resctrl.find_root()
+    except FailedPrecondition:
+        root = resctrl.USUAL_ROOT
+    return resctrl.Group.of(root, id, config.linux.intel_rdt)

@@ -72,6 +72,8 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         _too_many_processes(error, ops)
     elif op.name == "rlimit":
         _limit(error, op)
+    elif op.name == "write" and op.where == "linux.intelRdt":
+        _resctrl(error)
     elif op.name == "proc_write" and op.where.startswith("linux.sysctl"):
         data = op.fields["data"]
         assert isinstance(data, bytes)
@@ -85,6 +87,16 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         )
     elif op.name == "setuser" and number == e.EINVAL:
         error.hint = "add the id to linux.uidMappings and gidMappings, or choose a mapped one"
+
+
+def _resctrl(error: KernelError) -> None:
+    from masu.linux import resctrl  # by whose configuration asks for shares of cache or bandwidth
+
+    error.hint = ""
+    try:
+        error.detail = resctrl.last_status(resctrl.find_root())
+    except MasuError:
+        pass  # it has been unmounted meanwhile
 
 
 def _may_nice() -> bool:

@@ -33,7 +33,7 @@ from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
-from masu.runtime.placing import limit_processes, make_cgroup, move_in
+from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, move_in, resctrl_ways_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,22 +50,26 @@ _SIGKILL = 9
 class RestoreOptions:
     """`criu` as in a checkpoint; the rest as in `create.Options`."""
 
-    __slots__ = ("cgroup_manager", "console_fd", "criu", "on_ready", "pid_file", "stdio")
+    __slots__ = ("cgroup_manager", "console_fd", "criu", "notify", "on_ready", "pid_file", "rootless", "stdio")
 
     def __init__(
         self,
         criu: CriuOptions,
         *,
         console_fd: int | None = None,
+        notify: bool = False,
         on_ready: Callable[[Container], None] | None = None,
         pid_file: str = "",
+        rootless: bool | None = None,
         stdio: tuple[int, int, int] = INHERIT,
         cgroup_manager: str = "cgroupfs",
     ) -> None:
         self.criu = criu
         self.console_fd = console_fd
+        self.notify = notify
         self.on_ready = on_ready
         self.pid_file = pid_file
+        self.rootless = rootless
         self.stdio = stdio
         self.cgroup_manager = cgroup_manager
 
@@ -142,8 +146,16 @@ def _make(
     try:
         with container.lock():
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
+            if options.notify:
+                from masu.runtime import notify  # by whom a service manager has started
+
+                config = notify.with_directory(config, container)
+            host = machine.gather()
+            if options.rootless is not None:
+                host.rootless = options.rootless
+            make_resctrl(container, config, undo)
             manager = options.cgroup_manager
-            cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, manager=manager)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager)
             undo.add(restored.reap)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
@@ -152,6 +164,9 @@ def _make(
                 if "Permission denied" in error.detail and config.linux.uid_mappings:
                     # CRIU opens images and files of the host's stdio as it.
                     error.hint = f"root of the container's user namespace must be able to read them; {error.hint}"
+                elif "No mapping for" in error.detail:
+                    more = ", and with NOTIFY_SOCKET if it had that" if not options.notify else ""
+                    error.hint = f"restore it with the mounts that it was made with{more}; {error.hint}"
                 raise
     except BaseException as error:
         undo.run(error)
@@ -181,7 +196,7 @@ class _Birth:
         work: Directory,
         descriptors: list[str],
     ) -> None:
-        request.set(rst_sibling=True, evasive_devices=True)
+        request.set(rst_sibling=True, evasive_devices=True, tcp_close=self.options.criu.tcp_close)
         if self.options.criu.lsm_profile:
             request.set(lsm_profile=self.options.criu.lsm_profile)
         if self.options.criu.lsm_mount_context:
@@ -204,7 +219,7 @@ class _Birth:
                 its = procfs.stdio(running.pid)
                 taken = {number for number, _ in given}
                 self.container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
-                _enter(cgroup, running.pid)
+                self._enter(cgroup, running.pid)
                 for controller, path in procfs.cgroup_membership(running.pid).items():
                     request.add("cg_root", controller, path)
                 running.run(rpc.RESTORE, request, self._notified)
@@ -299,8 +314,9 @@ class _Birth:
         if self.options.on_ready is not None:
             self.options.on_ready(container)
 
-
-def _enter(cgroup: Cgroup, pid: int) -> None:
-    """CRIU goes into the cgroup; what it raises is born there."""
-    for path in cgroup.join_files():
-        move_in(path, pid)
+    def _enter(self, cgroup: Cgroup, pid: int) -> None:
+        """CRIU goes into the groups; what it raises is born there."""
+        for path in cgroup.join_files():
+            move_in(path, pid)
+        for path in resctrl_ways_in(self.container):
+            move_in(path, pid, "linux.intelRdt")

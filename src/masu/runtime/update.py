@@ -7,7 +7,7 @@ are, since others (GPU plug-ins) may have added to them meanwhile.
 
 from __future__ import annotations
 
-from masu.errors import InvalidArgument
+from masu.errors import FailedPrecondition, InvalidArgument, MasuError
 from masu.linux import fds
 from masu.spec import jsontext
 from masu.spec.fields import plain_map, read
@@ -26,11 +26,14 @@ _ZERO_COUNTS = ("burst", "idle", "swappiness")
 _MAX_BYTES = 1 << 20
 
 
-def update(container: Container, changes: Object, *, where: str = "resources") -> list[str]:
-    """Apply `changes`, a `linux.resources` object without what stays as it is; returns warnings.
+def update(
+    container: Container, changes: Object, *, rdt: dict[str, str] | None = None, where: str = "resources"
+) -> list[str]:
+    """Apply `changes`, a `linux.resources` object without what stays as it is, and `rdt`, the same of
+    `linux.intelRdt`; returns warnings.
 
     Raises InvalidArgument (`where` is the object's place in the user's input), FailedPrecondition (stopped, or a
-    controller that is not there), KernelError. After an error the old limits are there again.
+    controller or a class of service that is not there), KernelError. After an error the old limits are there again.
     """
     warnings: list[str] = []
     changes = read(LinuxResources, changes, where, warnings).to_json()
@@ -42,16 +45,54 @@ def update(container: Container, changes: Object, *, where: str = "resources") -
         present = read(LinuxResources, linux.get("resources") or {}, "linux.resources", []).to_json()
         written, merged = _merged(present, changes)
         resources = read(LinuxResources, written, where, [])
-        if container.facts.unit[0]:
-            from masu.runtime import scope  # by whose containers are systemd's
+        shares = _Shares(container, rdt or {})
+        shares.write()
+        try:
+            if container.facts.unit[0]:
+                from masu.runtime import scope  # by whose containers are systemd's
 
-            before, after = (read(LinuxResources, each, "linux.resources", []) for each in (present, merged))
-            scope.update(container, resources, before, after, where=where, warnings=warnings)
-        else:
-            container.cgroup.update(resources, where=where, warnings=warnings)
-        config["linux"] = {**linux, "resources": merged}
+                before, after = (read(LinuxResources, each, "linux.resources", []) for each in (present, merged))
+                scope.update(container, resources, before, after, where=where, warnings=warnings)
+            else:
+                container.cgroup.update(resources, where=where, warnings=warnings)
+        except MasuError as error:
+            shares.restore(error)
+            raise
+        linux["resources"] = merged
+        if rdt:
+            linux["intelRdt"] = {**_object(linux.get("intelRdt")), **rdt}
+        config["linux"] = linux
         container.save_config(config)
     return warnings
+
+
+class _Shares:
+    """What changes in the class of service of a container: shares of cache and of memory bandwidth."""
+
+    def __init__(self, container: Container, rdt: dict[str, str]) -> None:
+        self._lines = list(rdt.values())
+        self._before: list[str] = []
+        self._group = container.resctrl
+        if rdt and self._group is None:
+            # runc's sentence.
+            raise FailedPrecondition(
+                "updating a non-existent Intel RDT configuration is not supported",
+                detail=f"container {container.id} was made without linux.intelRdt",
+            )
+
+    def write(self) -> None:
+        """Raises KernelError; then nothing has changed."""
+        if self._group is not None and self._lines:
+            self._before = self._group.present(self._lines)
+            self._group.write(self._lines)
+
+    def restore(self, error: MasuError) -> None:
+        """After `error` in something else."""
+        if self._group is not None and self._before:
+            try:
+                self._group.write(self._before)
+            except MasuError as failure:
+                error.cleanup.append(failure)
 
 
 def read_changes(path: str) -> Object:

@@ -5,17 +5,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Protocol
 
-    class IdMapping(Protocol):
-        """One line of an id map; `masu.linux.idmap.Mapping` and the spec's IDMapping are such."""
-
-        @property
-        def container_id(self) -> int: ...
-        @property
-        def host_id(self) -> int: ...
-        @property
-        def size(self) -> int: ...
+    from masu.linux.idmap import MappingLike
 
 
 class Mount:
@@ -59,7 +50,7 @@ class IdMaps:
 
     __slots__ = ("gids", "uids")
 
-    def __init__(self, uids: Sequence[IdMapping], gids: Sequence[IdMapping]) -> None:
+    def __init__(self, uids: Sequence[MappingLike], gids: Sequence[MappingLike]) -> None:
         self.uids = tuple(uids)
         self.gids = tuple(gids)
 
@@ -77,11 +68,11 @@ GID_LABEL = "containerd.io/snapshot/gidmapping"
 MOUNT_LABEL = "masu.io/snapshot/mount-label"
 
 
-def _text(mappings: Sequence[IdMapping]) -> str:
+def _text(mappings: Sequence[MappingLike]) -> str:
     return ",".join(f"{m.container_id}:{m.host_id}:{m.size}" for m in mappings)
 
 
-def _host_id(mappings: Sequence[IdMapping]) -> int:
+def _host_id(mappings: Sequence[MappingLike]) -> int:
     for m in mappings:
         if m.container_id == 0 and m.size > 0:
             return m.host_id

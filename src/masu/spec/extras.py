@@ -18,6 +18,8 @@ _REFUSED = {
     "run.oci.systemd.force_cgroup_v1": "mount a cgroup v1 hierarchy where it is wanted, by config.json",
     "run.oci.delegate-cgroup": "the container may make cgroups below its own by itself",
 }
+# Empty it asks for what is done anyway.
+_SUBGROUP = "run.oci.systemd.subgroup"
 
 
 class Extras:
@@ -33,6 +35,14 @@ class Extras:
         for key, why in _REFUSED.items():
             if key in annotations:
                 raise Unimplemented("annotation", key, where=_where(key), detail=why)
+        if annotations.get(_SUBGROUP):
+            raise Unimplemented(
+                "annotation",
+                _SUBGROUP,
+                where=_where(_SUBGROUP),
+                detail="the container's cgroup is that of its unit, as with runc",
+                hint="leave it out, or leave it empty",
+            )
         self.hooks_stderr = _path(annotations, "run.oci.hooks.stderr")
         self.hooks_stdout = _path(annotations, "run.oci.hooks.stdout")
         # crun looks for these two, not at their values; and "0" is hardly meant as yes.

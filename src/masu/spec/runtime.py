@@ -256,19 +256,11 @@ def parse_resources(data: object, where: str = "resources", warnings: list[str] 
 
 
 def require_linux(config: Config) -> None:
-    """Raises Unimplemented, with the reason, for a config that is made for another platform, or that asks of Linux
-    what is not offered."""
+    """Raises Unimplemented, with the reason, for a config that is made for another platform."""
     reason = _foreign_reason(config)
     if reason:
         section, _, detail = reason.partition(": ")
         raise Unimplemented("platform", where=section, detail=detail)
-    if config.linux.intel_rdt is not None:
-        raise Unimplemented(
-            "Intel RDT",
-            where="linux.intelRdt",
-            detail="masu makes no resctrl groups",
-            hint="without the section, the container shares cache and memory bandwidth with all others",
-        )
 
 
 def _foreign_reason(config: Config) -> str:

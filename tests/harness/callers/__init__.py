@@ -10,6 +10,7 @@ what has been tried.
 
 from __future__ import annotations
 
+from harness.callers.caller import Caller, at_work, check_shell
 from harness.callers.premises import Premises
 
-__all__ = ["Premises"]
+__all__ = ["Caller", "Premises", "at_work", "check_shell"]

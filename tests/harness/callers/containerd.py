@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any
 
-import pytest
-
-from harness.callers import Premises, document
+from harness.callers import Caller, Premises, document
 from harness.callers.archives import archive
 from harness.programs import MASU_OCI, peer
-from harness.pty import Terminal
 
 IMAGE = "docker.io/library/busybox:latest"
 PLACES = """
@@ -35,14 +31,16 @@ sandbox_image = "docker.io/library/redis:latest"
 """
 
 
-class Containerd:
+class Containerd(Caller):
     """A daemon on its own socket and roots; busybox is imported.
 
     config.toml is the document's, and what this machine needs. A context: the daemon ends with it.
     """
 
+    PROGRAMS = ("containerd", "ctr")
+
     def __init__(self, premises: Premises) -> None:
-        self.premises = premises
+        super().__init__(premises)
         folder = premises.folder
         config = folder / "config.toml"
         config.write_text((PLACES + document.snippet("containerd", "toml") + MACHINE).replace("{folder}", str(folder)))
@@ -63,20 +61,10 @@ class Containerd:
         tar = str(archive(name, self.premises.folder))
         self("--namespace", namespace, "images", "import", "--base-name", f"docker.io/library/{name}", tar)
 
-    def __call__(self, *args: str, **options: Any) -> str:
-        """Standard output of a command that succeeds."""
-        return self.try_(*args, check=True, **options).stdout
-
-    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
-        return self.premises.run([*self.words, *args], check=check, **options)
-
     def own(self, id: str, *options: str, binary: str = MASU_OCI) -> list[str]:
         """`run` below the premises' cgroup parent, up to the command."""
         cgroup = f"/{self.premises.cgroup}/{id}"
         return ["run", "--runc-binary", binary, "--cgroup", cgroup, *options, IMAGE, id]
-
-    def terminal(self, *args: str) -> Terminal:
-        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment)
 
     def status(self, id: str) -> str:
         """What containerd says of a task."""
@@ -94,9 +82,6 @@ class Containerd:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         try:
             for id in self("tasks", "ls", "-q").split():
@@ -106,10 +91,3 @@ class Containerd:
             assert self.runtime_states() == []
         finally:
             self._stack.close()
-
-
-def skip_unless_installed() -> None:
-    for name in ("containerd", "ctr", "unshare", "nsenter", "ip"):
-        peer(name)
-    if os.geteuid() != 0:
-        pytest.skip("needs root")

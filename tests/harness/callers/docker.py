@@ -8,24 +8,24 @@ import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import images
-import pytest
 
-from harness.callers import Premises, document
+from harness.callers import Caller, Premises, document
 from harness.programs import MASU_OCI, peer
-from harness.pty import Terminal
 
 
-class Docker:
+class Docker(Caller):
     """A daemon on its own socket and roots, with its own bridge in the premises' network; busybox is loaded.
 
     daemon.json is the document's, and what this machine needs. A context: the daemon ends with it.
     """
 
+    PROGRAMS = ("dockerd", "docker", "containerd", "skopeo")
+
     def __init__(self, premises: Premises) -> None:
-        self.premises = premises
+        super().__init__(premises)
         self.folder = premises.folder
         self.socket = self.folder / "docker.sock"
         exec_root = self.folder / "exec"
@@ -68,17 +68,6 @@ class Docker:
         self("load", "-q", "-i", str(archive))
         archive.unlink()
 
-    def __call__(self, *args: str, **options: Any) -> str:
-        """Standard output of a command that succeeds."""
-        return self.try_(*args, check=True, **options).stdout
-
-    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
-        env = self.environment | options.pop("env", {})
-        return self.premises.run([*self.words, *args], env=env, check=check, **options)
-
-    def terminal(self, *args: str) -> Terminal:
-        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
-
     def inspect(self, name: str) -> dict[str, Any]:
         (found,) = json.loads(self("inspect", name))
         assert isinstance(found, dict)
@@ -93,9 +82,6 @@ class Docker:
         """Containers that the runtime knows of."""
         return sorted(os.listdir(self.runtime_root)) if self.runtime_root.exists() else []
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         try:
             if names := self("ps", "-aq").split():
@@ -109,10 +95,3 @@ def _debians(name: str) -> str:
     """Debian's own before one that somebody has put into /usr/local."""
     path = f"/usr/bin/{name}"
     return path if os.access(path, os.X_OK) else peer(name)
-
-
-def skip_unless_installed() -> None:
-    for name in ("dockerd", "docker", "containerd", "skopeo", "unshare", "nsenter", "ip"):
-        peer(name)
-    if os.geteuid() != 0:
-        pytest.skip("needs root")

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
-from typing import Any, Self
 
-import pytest
-
-from harness.callers import Premises, document
+from harness.callers import Caller, Premises, document
 from harness.callers.archives import archive
 from harness.programs import MASU_OCI, peer
-from harness.pty import Terminal
 
 # For machines without CAP_SYS_RESOURCE (CI often is one): podman's own defaults raise limits.
 MACHINE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nlog_driver = "k8s-file"\n\n'
 
 
-class Podman:
+class Podman(Caller):
     """podman with its storage in the premises' folder and its state in their /run; busybox is loaded.
 
     containers.conf is the document's, and what this machine needs; options for `podman` itself go into `words`. A
     context: the containers are removed with it.
     """
 
+    PROGRAMS = ("podman", "conmon")
+
     def __init__(self, premises: Premises) -> None:
-        self.premises = premises
+        super().__init__(premises)
         conf = premises.folder / "containers.conf"
         conf.write_text(MACHINE + document.snippet("Podman", "toml"))
         self.environment = {"CONTAINERS_CONF": str(conf)}
@@ -39,20 +36,9 @@ class Podman:
         self("load", "-q", "-i", archive)
         self("tag", "localhost/latest", "docker.io/library/busybox")
 
-    def __call__(self, *args: str, **options: Any) -> str:
-        """Standard output of a command that succeeds."""
-        return self.try_(*args, check=True, **options).stdout
-
-    def try_(self, *args: str, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
-        env = self.environment | options.pop("env", {})
-        return self.premises.run([*self.words, *args], env=env, check=check, **options)
-
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         """`run` or `create`, below the premises' cgroup parent."""
         return [verb, "--cgroup-parent", f"/{self.premises.cgroup}", "--network", network, *options]
-
-    def terminal(self, *args: str) -> Terminal:
-        return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
 
     def runtime_states(self) -> list[str]:
         """Containers that the runtime knows of. Podman gives no --root: it is the default one."""
@@ -62,9 +48,6 @@ class Podman:
     def state(self, id: str) -> str:
         """What `masu-oci state` says."""
         return self.premises.run([MASU_OCI, "state", id]).stdout
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self("pod", "rm", "-fa", "-t", "0")
@@ -81,7 +64,7 @@ class RootlessPodman(Podman):
     UID = 1234
 
     def __init__(self, premises: Premises) -> None:
-        self.premises = premises
+        Caller.__init__(self, premises)
         home, runtime = "/run/home", f"/run/user/{self.UID}"
         # Where the document says that it goes.
         conf, image = f"{home}/.config/containers/containers.conf", f"{home}/busybox.tar"
@@ -109,10 +92,3 @@ class RootlessPodman(Podman):
 
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         return [verb, "--network", network, *options]
-
-
-def skip_unless_installed() -> None:
-    for name in ("podman", "conmon", "unshare", "nsenter", "ip"):
-        peer(name)
-    if os.geteuid() != 0:
-        pytest.skip("needs root")

@@ -69,6 +69,10 @@ def _full_parent(scene: Scene) -> Done:
     return done
 
 
+def _resctrl() -> str:
+    return "this machine has it" if b"\tresctrl\n" in Path("/proc/filesystems").read_bytes() else ""
+
+
 def _rlimit(type: str, soft: int, hard: int) -> Change:
     return put("process.rlimits", [{"type": type, "soft": soft, "hard": hard}])
 
@@ -234,6 +238,21 @@ MISTAKES = (
         "ENOENT",
         status=255,
         why_not=_not_v1,
+    ),
+    Mistake(
+        "a share of the cache on a machine that does not share it out",
+        run(put("linux.intelRdt", {"l3CacheSchema": "L3:0=f"})),
+        "linux.intelRdt",
+        "Intel RDT is not enabled",
+        "this processor",
+        why_not=_resctrl,
+    ),
+    Mistake(
+        "an update of such a share",
+        of("running", "update", "--l3-cache-schema", "L3:0=f", "ID"),
+        "--l3-cache-schema",
+        "Intel RDT/CAT: l3 cache schema is not enabled",
+        why_not=_resctrl,
     ),
     Mistake(
         "a hard limit above the caller's own",

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conformance.test_oci_notify import Manager
 from harness.oci import CAPABILITIES, Runtime
+from harness.servicemanager import Manager
 from kernel.security.staging import UP, Config, Outside, Victim, attacker, drive, mount_points
 from kernel.security.test_cve_executable import own_copy, powerful
 

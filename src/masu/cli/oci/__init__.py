@@ -43,8 +43,15 @@ PROGRAM = Program(
     dialect="runc",
     flags=(
         Flag("debug", help="enable debug logging"),
-        Flag("log", value="value", help="set the log file to write logs to (default is '/dev/stderr')"),
+        Flag(
+            "log", value="value",
+            help="where to write logs: a file, file:PATH, journald:NAME or syslog:NAME (default is '/dev/stderr')",
+        ),
         Flag("log-format", value="value", default="text", help="set the log format ('text' or 'json')"),
+        Flag(
+            "log-level", value="value", default="warning", choices=("error", "warning", "debug"),
+            help="what to write there: error, warning, or debug (as --debug)",
+        ),
         Flag("root", value="value", help="root directory for storage of container state (on tmpfs)"),
         Flag("criu", value="value", hidden=True, help="obsolete; criu is looked for in PATH"),
         Flag(
@@ -67,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     call = None
     try:
         call = PROGRAM.parse(argv)
-        log = Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
+        log = log_of(call)
         assert call.command.run is not None
         return call.command.run(call)
     except Help as help:
@@ -132,4 +139,6 @@ def _is_a_users() -> bool:
 
 
 def log_of(call: Call) -> Log:
-    return Log(call.globals.text("log"), call.globals.text("log-format"), debug=call.globals.on("debug"))
+    options = call.globals
+    level = "debug" if options.on("debug") else options.text("log-level")
+    return Log(options.text("log"), options.text("log-format"), level=level)

@@ -11,6 +11,7 @@ from masu.linux import namespaces
 from masu.runtime.checkpoint import checkpoint
 from masu.runtime.container import Container
 from masu.runtime.criu.options import CriuOptions
+from masu.runtime.criu.rpc import NETWORK_LOCKS
 
 # Of both verbs.
 CRIU_FLAGS = (
@@ -22,9 +23,13 @@ CRIU_FLAGS = (
     Flag("lazy-pages", help="use userfaultfd to lazily restore memory pages"),
     Flag("file-locks", help="handle file locks, for safety"),
     Flag("manage-cgroups-mode", value="value", help="cgroups mode: soft|full|strict|ignore (default: soft)"),
+    Flag(
+        "network-lock", value="value", choices=tuple(NETWORK_LOCKS),
+        help="how connections are held still meanwhile: iptables|nftables|skip (default: iptables)",
+    ),
     Flag("empty-ns", value="value", repeated=True, help="create a namespace, but don't restore its properties"),
     Flag("auto-dedup", help="enable auto deduplication of memory images"),
-)
+)  # fmt: skip
 
 
 def run(call: Call) -> int:
@@ -70,6 +75,7 @@ def criu_options(call: Call) -> CriuOptions:
         file_locks=options.on("file-locks"),
         lazy_pages=options.on("lazy-pages"),
         manage_cgroups_mode=options.text("manage-cgroups-mode"),
+        network_lock=options.text("network-lock"),
         shell_job=options.on("shell-job"),
         tcp_established=options.on("tcp-established"),
     )

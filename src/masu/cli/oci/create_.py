@@ -101,10 +101,11 @@ def rootless_of(call: Call) -> bool | None:
 
 
 def plan_teller(call: Call) -> Callable[[list[Op]], None] | None:
-    """With --debug: each operation of the plan as a line of the log, and of some what runc says of it."""
-    if not call.globals.on("debug"):
-        return None
+    """For a log that wants to know: each operation of the plan as a line, the command that shows it again, and of some
+    what runc says of it."""
     log = log_of(call)
+    if not log.tells("debug"):
+        return None
 
     def tell(ops: list[Op]) -> None:
         from masu.plan import describe
@@ -198,5 +199,10 @@ def connect_console(call: Call, terminal: bool, *, detached: bool = True) -> int
 
 
 COMMAND = Command(
-    "create", "[command options] <container-id>", "create a container", flags=CREATE_FLAGS, arity=(1, 1), run=run
+    "create",
+    "[command options] <container-id>",
+    "create a container",
+    flags=(*CREATE_FLAGS, Flag("no-subreaper", hidden=True, help="crun's, and ignored there, too")),
+    arity=(1, 1),
+    run=run,
 )

@@ -14,6 +14,7 @@ from masu.cli.oci.create_ import (
     cgroup_manager_of,
     connect_console,
     new_console,
+    rootless_of,
 )
 from masu.cli.oci.foreground import wait
 from masu.cli.options import Call, Command, Flag
@@ -29,6 +30,7 @@ def run(call: Call) -> int:
     log, options = log_of(call), call.options
     wanted = criu_options(call)
     wanted.lsm_profile = options.text("lsm-profile")
+    wanted.tcp_close = options.on("tcp-close")
     wanted.lsm_mount_context = options.text("lsm-mount-context")
     bundle = bundles.read(options.text("bundle"), options.text("config"))
     detached = options.on("detach")
@@ -37,6 +39,9 @@ def run(call: Call) -> int:
     ours = new_console() if terminal and not detached else None
     if ours is not None:
         console = ours.theirs
+    manager = os.environ.get("NOTIFY_SOCKET", "")
+    if "LISTEN_FDS" in os.environ and os.environ.get("LISTEN_PID") in (None, str(os.getpid())):
+        log.warning("LISTEN_FDS: not passed on, the container has the sockets that it was checkpointed with")
     signals = None if detached else Signals()
     if not detached and not options.on("no-subreaper"):
         process.become_subreaper()
@@ -50,8 +55,15 @@ def run(call: Call) -> int:
             on_ready=(lambda _: ours.prepare()) if ours is not None else None,
             pid_file=options.text("pid-file"),
             cgroup_manager=cgroup_manager_of(call),
+            notify=bool(manager),
+            rootless=rootless_of(call),
         ),
     )
+    if manager:
+        from masu.runtime import notify  # by whom a service manager has started
+
+        pid = restored.pid if detached else os.getpid()
+        notify.announce(manager, pid, restored.warnings, wait=detached)
     if console is not None:
         os.close(console)
     for warning in restored.warnings:
@@ -83,6 +95,7 @@ COMMAND = Command(
         Flag("detach", "d", help="detach from the container's process"),
         Flag("no-subreaper", help="disable the use of the subreaper used to reap reparented processes"),
         Flag("no-pivot", help="do not use pivot root to jail process inside rootfs"),
+        Flag("tcp-close", help="restore connected tcp sockets as closed ones"),
         Flag("lsm-profile", value="value", help="LSM profile to be used during restore, in the form TYPE:NAME"),
         Flag("lsm-mount-context", value="value", help="LSM mount context to be used during restore"),
     ),

@@ -13,13 +13,13 @@ from masu.spec import runtime as spec
 
 
 def run(call: Call) -> int:
-    path = os.path.join(call.options.text("bundle"), "config.json")
+    path = os.path.join(call.options.text("bundle"), call.options.text("file"))
     document = spec.default_config(rootless=call.options.on("rootless"), cgroup2=cgroups.detect().mode == "v2")
     text = jsontext.dumps(document, indent="\t")
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     except FileExistsError:
-        raise AlreadyExists("File config.json", detail="Remove it first", where=path) from None
+        raise AlreadyExists(f"File {call.options.text('file')}", detail="Remove it first", where=path) from None
     try:
         os.write(fd, text.encode())
     finally:
@@ -31,7 +31,11 @@ COMMAND = Command(
     "spec",
     "[command options]",
     "create a new specification file",
-    flags=(BUNDLE, Flag("rootless", help="generate a configuration for a rootless container")),
+    flags=(
+        BUNDLE,
+        Flag("file", "f", value="value", default="config.json", help="name of the file in the bundle, or its path"),
+        Flag("rootless", help="generate a configuration for a rootless container"),
+    ),
     arity=(0, 0),
     run=run,
 )

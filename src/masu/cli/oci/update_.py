@@ -45,26 +45,20 @@ _PLACES: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "pids-limit": ("pids", "limit", _signed),
 }
 _FLAGS_OF = {f"resources.{section}.{key}": f"--{flag}" for flag, (section, key, _) in _PLACES.items()}
-_RDT = {
-    "l3-cache-schema": "Intel RDT/CAT: l3 cache schema is not enabled",
-    "mem-bw-schema": "Intel RDT/MBA: memory bandwidth schema is not enabled",
-}
 
 
 def run(call: Call) -> int:
     log, options = log_of(call), call.options
     container = Container.open(root_of(call), call.args[0])
-    for flag, text in _RDT.items():
-        if options.text(flag):
-            raise FailedPrecondition(text, where=f"--{flag}", detail="masu-oci makes no resctrl groups")
+    rdt = shares_of(call)
     if options.text("resources"):
-        for warning in update(container, read_changes(options.text("resources"))):
+        for warning in update(container, read_changes(options.text("resources")), rdt=rdt):
             log.warning(warning)
         return 0
     if options.text("kernel-memory") or options.text("kernel-memory-tcp"):
         log.warning("Kernel memory settings are ignored and will be removed")
     try:
-        warnings = update(container, changes_of(call))
+        warnings = update(container, changes_of(call), rdt=rdt)
     except MasuError as error:
         error.where = _FLAGS_OF.get(error.where, error.where)
         raise
@@ -87,13 +81,39 @@ def changes_of(call: Call) -> dict[str, object]:
     return dict(sections)
 
 
+def shares_of(call: Call) -> dict[str, str]:
+    """What the flags say, as a `linux.intelRdt` object. Raises InvalidArgument, and FailedPrecondition in runc's words
+    where the machine shares out no such thing."""
+    l3, bandwidth = call.options.text("l3-cache-schema"), call.options.text("mem-bw-schema")
+    if not l3 and not bandwidth:
+        return {}
+    from masu.linux import resctrl  # rarely asked for
+
+    try:
+        root = resctrl.find_root()
+    except FailedPrecondition as error:
+        root, hint = "", error.hint
+    else:
+        hint = f"see {root}/info for what this machine has"
+    if l3 and not (root and resctrl.has_l3(root)):
+        raise FailedPrecondition("Intel RDT/CAT: l3 cache schema is not enabled", where="--l3-cache-schema", hint=hint)
+    if bandwidth and not (root and resctrl.has_memory_bandwidth(root)):
+        raise FailedPrecondition(
+            "Intel RDT/MBA: memory bandwidth schema is not enabled", where="--mem-bw-schema", hint=hint
+        )
+    for flag, text in (("l3-cache-schema", l3), ("mem-bw-schema", bandwidth)):
+        if "\n" in text:
+            raise InvalidArgument(f"invalid value for {flag}", where=f"--{flag}", detail="contains a line break")
+    return {key: text for key, text in (("l3CacheSchema", l3), ("memBwSchema", bandwidth)) if text}
+
+
 COMMAND = Command(
     "update",
     "[command options] <container-id>",
     "update container resource constraints",
     description=(
         "The object that --resources takes is linux.resources of config.json; what it leaves out stays as it is.\n"
-        "Device rules are never changed. With --resources all other options are ignored."
+        "Device rules are never changed. With --resources all other options but the schemas are ignored."
     ),
     flags=(
         Flag("resources", "r", value="value", help="read what to change from a JSON file, '-' for standard input"),

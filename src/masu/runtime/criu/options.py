@@ -17,13 +17,13 @@ _LOG_LEVEL = 4
 
 
 class CriuOptions:
-    """Flags of runc's checkpoint and restore, by their names. `image_path` is where the checkpoint is, `work_path`
-    where CRIU works and logs, "" for the same. `page_server` is (address, port)."""
+    """Flags of runc's checkpoint and restore, and two of crun's, by their names. `image_path` is where the checkpoint
+    is, `work_path` where CRIU works and logs, "" for the same. `page_server` is (address, port)."""
 
     __slots__ = (
         "auto_dedup", "ext_unix_sk", "file_locks", "image_path", "lazy_pages", "link_remap", "lsm_mount_context",
-        "lsm_profile", "manage_cgroups_mode", "page_server", "parent_path", "shell_job", "status_fd",
-        "tcp_established", "tcp_skip_in_flight", "work_path",
+        "lsm_profile", "manage_cgroups_mode", "network_lock", "page_server", "parent_path", "shell_job", "status_fd",
+        "tcp_close", "tcp_established", "tcp_skip_in_flight", "work_path",
     )  # fmt: skip
 
     def __init__(
@@ -40,9 +40,11 @@ class CriuOptions:
         lsm_mount_context: str = "",
         lsm_profile: str = "",
         manage_cgroups_mode: str = "",
+        network_lock: str = "",
         page_server: tuple[str, int] | None = None,
         shell_job: bool = False,
         status_fd: int = -1,
+        tcp_close: bool = False,
         tcp_established: bool = False,
         tcp_skip_in_flight: bool = False,
     ) -> None:
@@ -57,9 +59,11 @@ class CriuOptions:
         self.lsm_mount_context = lsm_mount_context
         self.lsm_profile = lsm_profile
         self.manage_cgroups_mode = manage_cgroups_mode
+        self.network_lock = network_lock
         self.page_server = page_server
         self.shell_job = shell_job
         self.status_fd = status_fd
+        self.tcp_close = tcp_close
         self.tcp_established = tcp_established
         self.tcp_skip_in_flight = tcp_skip_in_flight
 
@@ -90,6 +94,8 @@ def common(options: CriuOptions, log: str, config: Config) -> rpc.Options:
         auto_dedup=options.auto_dedup,
         lazy_pages=options.lazy_pages,
     )
+    if options.network_lock:
+        request.set(network_lock=rpc.NETWORK_LOCKS[options.network_lock])
     # Settings in CRIU's configuration file go before ours. An empty annotation means none at all.
     file = config.annotations.get(_CONFIG_ANNOTATION, _CONFIG_FILE)
     if file:

@@ -45,6 +45,9 @@ _NAMES = {
 # criu_cg_mode: the words of --manage-cgroups-mode; without one it is CRIU's own choice (soft).
 CGROUP_MODES = {"": 6, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
 
+# criu_network_lock_method: the words of --network-lock, which is crun's; without one it is CRIU's own choice.
+NETWORK_LOCKS = {"iptables": 1, "nftables": 2, "skip": 3}
+
 # criu_features -> runc's name for it
 _FEATURES = {"MemTrack": 1, "LazyPages": 2}
 
@@ -55,7 +58,8 @@ _OPTIONS = {
     "parent_img": 14, "track_mem": 15, "auto_dedup": 16, "work_dir_fd": 17, "link_remap": 18, "ext_mnt": 23,
     "manage_cgroups": 24, "cg_root": 25, "rst_sibling": 26, "inherit_fd": 27, "manage_cgroups_mode": 34,
     "external": 37, "empty_ns": 38, "join_ns": 39, "freeze_cgroup": 44, "tcp_skip_in_flight": 46, "lazy_pages": 48,
-    "orphan_pts_master": 50, "config_file": 51, "lsm_profile": 53, "lsm_mount_context": 63,
+    "orphan_pts_master": 50, "config_file": 51, "tcp_close": 52, "lsm_profile": 53, "lsm_mount_context": 63,
+    "network_lock": 64,
 }  # fmt: skip
 
 # External PID namespaces, and "status-ready", came with 3.15 (2020).
