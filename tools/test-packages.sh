@@ -10,6 +10,9 @@ wish ps procps
 wish strace strace
 wish newuidmap uidmap
 wish linux.uml user-mode-linux
+wish qemu-system-x86_64 qemu-system-x86
+wish modprobe kmod
+wish apparmor_parser apparmor
 # Guests boot the machine's own systemd: it is unpacked, not started.
 wish systemctl systemd
 wish dbus-daemon dbus

@@ -1,16 +1,17 @@
-"""Guests whose cgroups are laid out otherwise than the machine's, by User-mode Linux (package user-mode-linux), which
-needs no KVM and no image.
+"""Guests whose cgroups are laid out otherwise than the machine's, or whose kernel has what the machine's lacks.
 
-    python tests/vm/guest.py FORM COMMAND...      runs COMMAND in a guest, exits with its status
+    PYTHONPATH=tests python -m vm.guest FORM COMMAND...      runs COMMAND in a guest, exits with its status
 
-A guest's root is this machine's, read-only, through hostfs: it runs this very checkout with this very interpreter and
-whatever else is installed. /run and $TMPDIR are its own. Three forms:
+A guest's root is this machine's, read-only: it runs this very checkout with this very interpreter and whatever else is
+installed. /run and $TMPDIR are its own. The forms:
 
     bare      cgroup v2 alone; bare.sh is PID 1, its child has the top of the cgroup tree for itself
     systemd   cgroup v2 alone; systemd is PID 1, with the units in units/ and no others: the system bus and the job
     hybrid    the same with the controllers on cgroup v1
+    qemu      as bare, with Debian's own kernel: cpuset, hugetlb, AppArmor, SELinux, what CRIU needs, modules
 
-What all have in common is the job, a script written for each guest. Its output and its status come over the console.
+The first three are by User-mode Linux (uml.py), the last by QEMU (qemu.py). What all have in common is the job, a
+script written for each guest. Its output and its status come over the console.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness import programs
+from vm import qemu, uml
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-KERNEL = "linux.uml"
-FORMS = ("bare", "systemd", "hybrid")
-MEMORY_MB = 512
+FORMS = {"bare": uml.PROGRAM, "systemd": uml.PROGRAM, "hybrid": uml.PROGRAM, "qemu": qemu.PROGRAM}
 # The guest's own: all of /run is a tmpfs there; not /run itself, where systemd forbids devices.
 SCRATCH = "/run/guest"
 
@@ -54,7 +56,7 @@ class Outcome:
 def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **environment: str) -> Outcome:
     """Runs `command` in a guest of that form, in the checkout's folder; `folder` is for files of the guest.
 
-    Raises TimeoutError with the output so far; then the guest is gone, too.
+    Raises TimeoutError with the output so far; then the guest is gone, too. Raises qemu.Missing.
     """
     job = folder / "job"
     job.write_text(
@@ -67,12 +69,13 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
         )
     )
     job.chmod(0o755)
+    argv, own_environment = kernel(form, job, folder)
     guest = subprocess.Popen(
-        [KERNEL, *arguments(form, job)],
+        argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": memory_folder(folder), "LD_PRELOAD": str(xstate(folder))},
+        env={**os.environ, **own_environment},
         start_new_session=True,
         text=True,
         errors="replace",
@@ -88,38 +91,20 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
         raise
 
 
-def arguments(form: str, job: Path) -> list[str]:
-    """The kernel's command line."""
-    common = [
-        f"mem={MEMORY_MB}M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet",
-        "lpj=50000000",  # spares the calibration
-        "con=null", "con0=fd:0,fd:1", "selinux=0",
-    ]  # fmt: skip
-    if form == "hybrid":
-        common.append("systemd.unified_cgroup_hierarchy=0")
-    if form == "bare":
-        return [*common, f"init={HERE}/bare.sh", f"job={job}"]
-    return [
-        *common, f"init={HERE}/systemd.sh", "systemd.unit=job.service", f"systemd.setenv=job={job}",
+def kernel(form: str, job: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment of the guest's kernel."""
+    if form in ("qemu", "bare"):
+        needed = (folder, ROOT, programs.cache(), Path(sys.prefix))
+        told = [f"job={job}", "keep=" + ":".join(str(path) for path in needed if Path("/tmp") in path.parents)]
+        if form == "qemu":
+            return qemu.command(folder, HERE / "bare.sh", *told), {}
+        return uml.command(HERE / "bare.sh", *told), uml.environment(folder)
+    told = ["systemd.unified_cgroup_hierarchy=0"] if form == "hybrid" else []
+    told += [
+        "systemd.unit=job.service", f"systemd.setenv=job={job}",
         "systemd.show_status=false", "systemd.log_level=err", "systemd.log_target=console", "systemd.log_color=false",
     ]  # fmt: skip
-
-
-def memory_folder(folder: Path) -> str:
-    """Where the file lives that is the guest's memory: a tmpfs, if there is room."""
-    try:
-        room = os.statvfs("/dev/shm")
-    except OSError:
-        return str(folder)
-    return "/dev/shm" if room.f_bavail * room.f_frsize > 2 * MEMORY_MB << 20 else str(folder)
-
-
-def xstate(folder: Path) -> Path:
-    """xstate.c as a library."""
-    library = folder / "xstate.so"
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", str(library), str(HERE / "xstate.c")], check=True)
-    return library
+    return uml.command(HERE / "systemd.sh", *told), uml.environment(folder)
 
 
 def main() -> int:
@@ -132,6 +117,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="masu-guest-"))
     try:
         outcome = run(form, command, folder, timeout_s=600)
+    except qemu.Missing as e:
+        print(f"guest: {e}", file=sys.stderr)
+        return 2
     finally:
         shutil.rmtree(folder)
     print(outcome.output, end="")
