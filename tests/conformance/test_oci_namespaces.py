@@ -134,6 +134,27 @@ def test_joined_namespace(masu_oci: Runtime, mapped_rootfs: Path, kind: str) -> 
     assert inside["mnt"] != os.readlink(f"/proc/{pid}/ns/mnt")
 
 
+def test_mappings_beside_a_joined_user_namespace(masu_oci: Runtime, mapped_rootfs: Path) -> None:
+    """containerd and CRI-O give them: nothing is said unless they are others than the namespace's own."""
+    first = masu_oci.id()
+    masu_oci("run", "-d", "--bundle", str(masu_oci.bundle(mapped_rootfs, both(with_userns, sleeping))), first)
+    pid = masu_oci.state(first)["pid"]
+
+    def join(config: dict[str, Any]) -> None:
+        with_userns(config)
+        config["linux"]["namespaces"][-1]["path"] = f"/proc/{pid}/ns/user"
+
+    def other(config: dict[str, Any]) -> None:
+        config["linux"]["gidMappings"] = [MAP[0] | {"size": 5}]
+
+    words = ("cat", "/proc/self/gid_map")
+    same = masu_oci.run(mapped_rootfs, *words, change=join)
+    assert same.stderr == ""
+    warned = masu_oci.run(mapped_rootfs, *words, change=both(join, other))
+    assert f"linux.gidMappings: the user namespace /proc/{pid}/ns/user has others, which count" in warned.stderr
+    assert same.stdout.split() == warned.stdout.split() == ["0", str(FIRST), "65536"]
+
+
 def test_namespace_of_another_kind(masu_oci: Runtime, probe_rootfs: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"][1] = {"type": "network", "path": "/proc/self/ns/ipc"}

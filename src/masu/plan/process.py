@@ -183,6 +183,7 @@ def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple
     effective = bits("effective", wanted.effective)
     inheritable = bits("inheritable", wanted.inheritable)
     ambient = bits("ambient", wanted.ambient)
+    missing = 0
     if not around.mapped:
         # What the machine itself lacks cannot be given: root in a container of a CI service often has a
         # reduced bounding set. The kernel would answer with a bare EPERM.
@@ -196,7 +197,7 @@ def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple
     inheritable &= bounding
     # capabilities(7), "Ambient": only what is both permitted and inheritable can be raised.
     # One line for all of them: Buildah asks for fourteen in each step of a build.
-    if lost := capabilities.names(ambient & ~(inheritable & permitted)):
+    if lost := capabilities.names(ambient & ~(inheritable & permitted | missing)):
         warnings.append(
             f"{path}.ambient: can't raise ambient capability {', '.join(lost)}: not both permitted and inheritable"
         )

@@ -252,6 +252,7 @@ class _Birth(Answers):
     def ready(self, pid: int, pidfd: int) -> bytes:
         container, options = self.container, self.options
         limit_processes(container, self.config, self.warnings, self.scope)
+        _compare_mappings(self.config, pid, self.warnings)
         container.facts.pid = pid
         container.facts.start_time = procfs.start_time(pid)
         try:
@@ -293,6 +294,24 @@ def write_pid_file(path: str, pid: int) -> None:
     except KernelError as error:
         hint = "create its directory first" if error.errno == errno.ENOENT else ""
         raise KernelError("write", path, error.errno, where="--pid-file", hint=hint) from error
+
+
+def _compare_mappings(config: Config, pid: int, warnings: list[str]) -> None:
+    """containerd and CRI-O name a user namespace to join and its mappings, too; a warning when it has others.
+
+    As runc, which takes no offence: once it ignored them.
+    """
+    namespace = config.linux.namespace("user")
+    if namespace is None or namespace.path is None:
+        return
+    for kind, given in (("uid", config.linux.uid_mappings), ("gid", config.linux.gid_mappings)):
+        if given:
+            from masu.linux import idmap
+
+            own = sorted(idmap.text(idmap.of_process(pid, kind)).splitlines())
+            if own != sorted(idmap.text(given).splitlines()):
+                which = f"the user namespace {namespace.path} has others, which count: {', '.join(own)}"
+                warnings.append(f"linux.{kind}Mappings: {which}")
 
 
 def _limits_to_raise(config: Config) -> tuple[str, ...]:

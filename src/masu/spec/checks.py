@@ -93,11 +93,8 @@ def _check_user_namespace(linux: Linux, warnings: list[str]) -> None:
                 detail="user namespace mappings specified, but user namespace isn't enabled in the config",
                 hint=_add("user"),
             )
-    elif namespace.path is not None:
-        if given:
-            # containerd and CRI-O give both; the runtime compares them with the namespace's own.
-            warnings.append(f"linux.{given[0]}: the user namespace to join at {shown(namespace.path)} has its own")
-    elif not given:
+    elif namespace.path is None and not given:
+        # containerd and CRI-O give both: then the runtime compares the mappings with the namespace's own.
         raise missing(
             "linux.uidMappings",
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
