@@ -19,6 +19,7 @@ FILES = sorted((SOURCE / "masu").rglob("*.py"))
 COLD = ("__main__", "errors", "spec", "linux", "plan", "runtime", "isolation", "store", "snapshots", "engine", "cli")
 # Modules in those packages that only warm commands import: each with the reason.
 WARM: dict[str, str] = {
+    "masu.cli.brain.call": "a brain loads it ahead of any call",
     "masu.cli.engine.progress": "bars are drawn while something is pulled or unpacked",
     "masu.snapshots.apply": "layers are applied when an image arrives, not when a container starts",
 }
