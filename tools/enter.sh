@@ -4,7 +4,7 @@
 #
 # build/ready is written last by tools/prepare: its time is when that build began, its line the interpreter.
 fresh() {
-  for made in "$here/src/masu/linux/_sys.abi3.so" "$here/src/masu/libexec/masu-launch"; do
+  for made in "$here/src/masu/linux/_sys.abi3.so" "$here/src/masu/libexec/masu-launch" "$here/src/masu/libexec/masu-python"; do
     [ -e "$made" ] || return 1
   done
   for source in "$here"/native/*.[ch] "$here"/native/*/*.[ch] "$here"/meson*.* \

@@ -14,15 +14,6 @@
 
 #define CLONE_LIKE_VFORK (CLONE_VM | CLONE_VFORK | SIGNAL_CHILD)
 
-struct spawn {
-    const char *executable, *directory;
-    const char **argv, **envp;
-    bool new_session;
-    unsigned kept;                         /* the first of `from` go to the numbers in `to` */
-    int from[FDS_LIMIT + 4], to[FDS_LIMIT]; /* then the executable and the standard fds, -1 for none */
-    volatile int error;
-};
-
 int answer(const struct front *front, int result, int status)
 {
     unsigned char message[HEADER_LENGTH] = {0};
@@ -101,30 +92,29 @@ static bool take_strings(const char **at, const char *end, uint32_t count, const
     return true;
 }
 
-/* -EPROTO for what is no request; else a pid or the errno of what failed. */
-static int spawn(const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
+int parse_spawn(struct spawn *s, const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
 {
-    static struct spawn s;
     const unsigned char *at = message + HEADER_LENGTH, *end = message + length;
-    uint32_t flags = number_at(message + 4), words = number_at(message + 8), variables = number_at(message + 12);
+    *s = (struct spawn){0};
     if (length < HEADER_LENGTH + 24)
         return -EPROTO;
-    s = (struct spawn){.new_session = (flags & NEW_SESSION) != 0, .kept = number_at(at + 20)};
-    if (s.kept > fd_count || (size_t)(end - at - 24) < 4 * (size_t)s.kept)
+    uint32_t words = number_at(message + 8), variables = number_at(message + 12), file = number_at(at + 16);
+    s->new_session = (number_at(message + 4) & NEW_SESSION) != 0;
+    s->kept = number_at(at + 20);
+    if (s->kept > fd_count || (size_t)(end - at - 24) < 4 * (size_t)s->kept)
         return -EPROTO;
     for (unsigned i = 0; i < 5; i++) {
         uint32_t index = number_at(at + 4 * i);
         if (index != NOT_THERE && index >= fd_count)
             return -EPROTO;
         if (i < 4)
-            s.from[s.kept + i] = index == NOT_THERE ? -1 : fds[index];
+            s->from[s->kept + i] = index == NOT_THERE ? -1 : fds[index];
     }
-    uint32_t file = number_at(at + 16);
     at += 24;
-    for (unsigned i = 0; i < s.kept; i++, at += 4) {
-        s.from[i] = fds[i];
-        s.to[i] = (int)number_at(at);
-        if (s.to[i] <= (i == 0 ? 2 : s.to[i - 1]))
+    for (unsigned i = 0; i < s->kept; i++, at += 4) {
+        s->from[i] = fds[i];
+        s->to[i] = (int)number_at(at);
+        if (s->to[i] <= (i == 0 ? 2 : s->to[i - 1]))
             return -EPROTO;
     }
     const char *text = (const char *)at, *text_end = (const char *)end;
@@ -134,40 +124,49 @@ static int spawn(const unsigned char *message, size_t length, const int *fds, un
         long address = result < 0 ? result : sys(__NR_mmap, 0, about.stx_size, 1, 2 /* PRIVATE */, fds[file], 0);
         if (address < 0 && address > -4096)
             return (int)address;
-        text = (const char *)address;
-        text_end = text + about.stx_size;
+        s->mapped = text = (const char *)address;
+        s->mapped_size = about.stx_size;
+        text_end = text + s->mapped_size;
     }
-    if (words > (size_t)(text_end - text) || variables > (size_t)(text_end - text))
+    if (words == 0 || words > (size_t)(text_end - text) || variables > (size_t)(text_end - text))
         return -EPROTO;
-    size_t size = sizeof(char *) * ((size_t)words + variables + 2);
-    const char **list = sys_memory(size), *paths[2];
-    int pid = -ENOMEM;
-    if (list != NULL) {
-        s.argv = list;
-        s.envp = list + words + 1;
-        pid = -EPROTO;
-        const char *next = text;
-        if (words > 0 && take_strings(&next, text_end, 2, paths) && take_strings(&next, text_end, words, s.argv) &&
-            take_strings(&next, text_end, variables, s.envp)) {
-            s.executable = paths[0];
-            s.directory = paths[1];
-            pid = clone_and_run(&s);
-            if (pid > 0 && s.error != 0) {
-                while (sys_wait(pid, NULL, 0) == -EINTR)
-                    continue;
-                pid = -s.error;
-            }
-        }
-        sys_unmap(list, size);
-    }
-    if (file != NOT_THERE)
-        sys_unmap(text, (size_t)(text_end - text));
-    return pid;
+    s->list_size = sizeof(char *) * ((size_t)words + variables + 2);
+    s->list = sys_memory(s->list_size);
+    if (s->list == NULL)
+        return -ENOMEM;
+    s->argv = s->list;
+    s->envp = s->list + words + 1;
+    const char *paths[2];
+    if (!take_strings(&text, text_end, 2, paths) || !take_strings(&text, text_end, words, s->argv) ||
+        !take_strings(&text, text_end, variables, s->envp))
+        return -EPROTO;
+    s->executable = paths[0];
+    s->directory = paths[1];
+    return 0;
+}
+
+void release_spawn(struct spawn *s)
+{
+    if (s->list != NULL)
+        sys_unmap(s->list, s->list_size);
+    if (s->mapped != NULL)
+        sys_unmap(s->mapped, s->mapped_size);
 }
 
 void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
 {
-    answer(front, spawn(message, length, fds, fd_count), 0);
+    static struct spawn s;
+    int result = parse_spawn(&s, message, length, fds, fd_count);
+    if (result == 0) {
+        result = clone_and_run(&s);
+        if (result > 0 && s.error != 0) {
+            while (sys_wait(result, NULL, 0) == -EINTR)
+                continue;
+            result = -s.error;
+        }
+    }
+    release_spawn(&s);
+    answer(front, result, 0);
 }
 
 void do_wait(struct front *front, int pid, int options)

@@ -62,6 +62,21 @@ void start_brain(struct front *front);
 int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH]);
 
 /* children.c: processes that the brain wants */
+struct spawn {
+    const char *executable, *directory;
+    const char **argv, **envp;
+    bool new_session;
+    unsigned kept;                          /* the first of `from` go to the numbers in `to` */
+    int from[FDS_LIMIT + 4], to[FDS_LIMIT]; /* then the executable and the standard fds, -1 for none */
+    volatile int error;
+    const char **list;  /* what argv and envp lie in */
+    const char *mapped; /* what the strings lie in when they came in a file */
+    size_t list_size, mapped_size;
+};
+/* Understands SAY_SPAWN: 0, -EPROTO for what is none, or another errno. The strings stay where they are. To be released
+ * in any case. */
+int parse_spawn(struct spawn *s, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
+void release_spawn(struct spawn *s);
 int answer(const struct front *front, int result, int status);
 void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
 void do_wait(struct front *front, int pid, int options);
