@@ -1,31 +1,45 @@
 /* The cold interpreter, for this call, and a brain for the next. */
 #include "front.h"
 
-#define OPTIONS_COUNT 6 /* python -SIE -X utf8 __main__.py PROGRAM */
-
-/* The words that run `program` in the package, with room for `more`; NULL-ended. */
-static const char **words(const struct front *front, const char *program, char *entry, size_t size, int more)
+/* SIGINT waits until our own code says what it means (__main__.py): in its first milliseconds the interpreter would show
+ * a traceback. False when our caller has it blocked already. */
+static bool hold_interrupt(void)
 {
-    const char **list = sys_memory(sizeof *list * ((size_t)more + OPTIONS_COUNT + 1));
+    uint64_t mask = 1u << (SIGNAL_INTERRUPT - 1), before = 0;
+    sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, &before, 8);
+    return (before & mask) == 0;
+}
+
+#define OPTIONS_COUNT 8 /* python -SIE -X utf8 -X interrupt __main__.py PROGRAM */
+
+/* The words that run `program` in the package, at *end room for `more`; NULL-ended. */
+static const char **words(const struct front *front, const char *program, char *entry, size_t size, int more,
+                          const char ***end)
+{
+    const char **list = sys_memory(sizeof *list * ((size_t)more + OPTIONS_COUNT + 1)), **at = list;
     if (list == NULL) {
         complain(front, "no memory");
         sys_exit(125);
     }
     format_text(entry, size, "%s/__main__.py", front->package);
-    list[0] = front->python;
-    list[1] = "-SIE"; /* no site, isolated */
-    list[2] = "-X";
-    list[3] = "utf8";
-    list[4] = entry;
-    list[5] = program;
+    *at++ = front->python;
+    *at++ = "-SIE"; /* no site, isolated */
+    *at++ = "-X";
+    *at++ = "utf8";
+    if (front->package[0] != '\0' && hold_interrupt()) {
+        *at++ = "-X";
+        *at++ = "interrupt";
+    }
+    *at++ = entry;
+    *at++ = program;
+    *end = at;
     return list;
 }
 
 _Noreturn void go_cold(struct front *front)
 {
     char entry[PATH_LIMIT + 16];
-    const char **list = words(front, front->program, entry, sizeof entry, front->argc);
-    const char **rest = list + OPTIONS_COUNT;
+    const char **rest, **list = words(front, front->program, entry, sizeof entry, front->argc, &rest);
     const char *path = front->python;
     if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
         format_text(entry, sizeof entry, "%s/masu-python", front->bin);
@@ -84,8 +98,8 @@ _Noreturn static void become_brain(struct front *front, int lock)
     };
     char entry[PATH_LIMIT + 16];
     struct sys_sigaction usual = {0};
-    const char **list = words(front, "masu-brain", entry, sizeof entry, 1);
-    list[OPTIONS_COUNT] = front->place;
+    const char **end, **list = words(front, "masu-brain", entry, sizeof entry, 1, &end);
+    *end = front->place;
     int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
     for (int fd = 0; fd < 3; fd++)
         sys_dup3(null, fd, 0);

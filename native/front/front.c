@@ -1,4 +1,5 @@
 /* A call, from the caller's words to the exit status. */
+#include "../launch/monitor.h"
 #include "front.h"
 
 #define HELLO_MS 2000 /* for a brain that somebody has stopped, or a machine at its limits */
@@ -238,6 +239,15 @@ _Noreturn static void serve(struct front *front)
     }
 }
 
+/* Called with `>&-`, the next file to be opened would get that number, and somebody's words would go into it. */
+static void fill_standard_fds(void)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        if (sys_fcntl(fd, F_GETFD, 0) == -EBADF)
+            sys(__NR_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
+    }
+}
+
 static uint64_t ignored_signals(void)
 {
     uint64_t mask = 0;
@@ -262,6 +272,7 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     front.envp = envp;
     /* Ignored, children would be reaped by the kernel before anybody asks how they ended. */
     sys(__NR_rt_sigaction, SIGNAL_CHILD, &usual, NULL, 8);
+    fill_standard_fds();
     front.ignored = ignored_signals();
     find_home(&front);
     const char *wish = variable(&front, "MASU_BRAIN");
@@ -269,7 +280,8 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     /* A service manager looks at who speaks to it: that has to be us. */
     bool notifies = *variable(&front, "NOTIFY_SOCKET") != '\0';
     if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
-        for (int64_t left_ms = WAIT_FOR_BRAIN_MS;; left_ms -= RETRY_MS) {
+        int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
+        for (;;) {
             enum outcome outcome = begin(&front);
             if (outcome == ACCEPTED)
                 serve(&front);
@@ -278,7 +290,7 @@ int run_front(int argc, char **argv, char **envp, const char *program)
                 start_brain(&front);
             if (!required)
                 break;
-            if (outcome == UNEQUAL || left_ms <= 0) {
+            if (outcome == UNEQUAL || clock_ms() > until_ms) {
                 complain(&front, "MASU_BRAIN=require: %s", outcome == UNEQUAL ? "the brain's power is not ours"
                                                                                : "there is no brain");
                 return 125;

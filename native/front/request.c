@@ -1,10 +1,10 @@
 /* What the brain has to know of a call.
  *
- *   ASK_CALL  a: words, b: environment strings, c: umask | mask of the standard fds that are open << 16
+ *   ASK_CALL  a: words, b: environment strings, c: umask
  *             secret; u64 ignored signals; i64 nanoseconds of our start; u32 program (0 masu, 1 masu-oci);
  *             u32 number of further fds, then their numbers
  *   fds       memory file of the strings (the words, then the environment, each ended by NUL); working directory;
- *             lifeline; those of the standard fds that are open; the further ones
+ *             lifeline; the three standard ones; the further ones
  */
 #include "front.h"
 
@@ -76,7 +76,7 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
         int fds[FDS_LIMIT];
     } control;
     unsigned char message[HEADER_LENGTH + SECRET_LENGTH + 24 + 4 * FURTHER_LIMIT];
-    unsigned count = 0, standard = 0;
+    unsigned count = 0;
 
     owned_fd strings = strings_file(front, &variables);
     owned_fd directory = sys_open(AT_FDCWD, ".", O_PATH | O_DIRECTORY, 0);
@@ -91,12 +91,8 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
     control.fds[count++] = strings;
     control.fds[count++] = directory;
     control.fds[count++] = reading;
-    for (int fd = 0; fd < 3; fd++) {
-        if (sys_fcntl(fd, F_GETFD, 0) >= 0) {
-            standard |= 1u << fd;
-            control.fds[count++] = fd;
-        }
-    }
+    for (int fd = 0; fd < 3; fd++)
+        control.fds[count++] = fd;
     unsigned mask = (unsigned)sys(__NR_umask, 0077);
     sys(__NR_umask, mask);
 
@@ -105,7 +101,7 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
     number_to(message, ASK_CALL);
     number_to(message + 4, (uint32_t)front->argc);
     number_to(message + 8, (uint32_t)variables);
-    number_to(message + 12, mask | standard << 16);
+    number_to(message + 12, mask);
     memcpy(at, secret, SECRET_LENGTH);
     at += SECRET_LENGTH;
     number_to(at, (uint32_t)ignored);

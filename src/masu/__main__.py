@@ -12,6 +12,8 @@ import sys
 
 # Until our own handling is there, ctrl-C ends us without a word.
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+if "interrupt" in sys._xoptions:  # the front has held it back (native/front/cold.c)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
 # -I gives only the standard library. __file__ is absolute, whatever was typed (Python 3.9).
 folder, _, _ = __file__.rsplit("/", 2)
 sys.path.insert(0, folder)

@@ -152,7 +152,7 @@ def test_a_read_only_state_directory(masu: Masu, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(tmp_path / "ro")], check=True)
     try:
         done = subprocess.run(
-            [*masu.command[:4], "--root", str(tmp_path / "ro/root"), "run", "--rm", "host", "true"],
+            [*masu.command[:1], "--root", str(tmp_path / "ro/root"), "run", "--rm", "host", "true"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 125
@@ -167,7 +167,7 @@ def test_a_full_disk(masu: Masu, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path / "small")], check=True)
     try:
-        command = [*masu.command[:4], "--root", str(tmp_path / "small/root"), "--run", str(tmp_path / "small/run")]
+        command = [*masu.command[:1], "--root", str(tmp_path / "small/root"), "--run", str(tmp_path / "small/run")]
         filler = tmp_path / "small/filler"
         subprocess.run([*command, "run", "--rm", "host", "true"], capture_output=True, check=False)
         fd = os.open(filler, os.O_WRONLY | os.O_CREAT)

@@ -20,6 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Sequence
+    from typing import Protocol
+
+    class Early(Protocol):
+        """Signals that have been noted (masu.cli.signals); `fd` is readable when there are some."""
+
+        fd: int
+
+        def take(self) -> list[int]: ...
 
 # native/front/protocol.h; a test compares.
 PROTOCOL_VERSION = 1
@@ -34,6 +42,7 @@ ENDED, ENDED_DETACHED, ENDED_ALONE = range(2, 5)
 ASK_CALL, ASK_ANSWER, ASK_STATUS, ASK_LEAVE = range(16, 20)
 
 _NEW_SESSION = 1
+_SIGCHLD = 17
 _NOT_THERE = -1
 
 
@@ -92,26 +101,42 @@ class Front:
     def become_subreaper(self) -> None:
         self._ask(pack("<IIII", SAY_SUBREAPER, 0, 0, 0))
 
-    def attend_monitor(self, connection: int, flags: int, keys: bytes) -> int | None:
+    def attend_monitor(self, connection: int, flags: int, keys: bytes, early: Early) -> int | None:
         """The foreground by an attached monitor's `connection`; `flags` are ATTEND_*, `keys` those that detach.
+        What `early` has noted of signals is the front's from now on.
 
         The exit status, None after the keys. Raises Unavailable when the monitor hangs up without one, OSError when
         nobody reads what comes out.
         """
-        how, status = self._ask(pack("<IIII", SAY_ATTEND, ATTEND_MONITOR, flags, 0) + keys, [connection])
+        message = pack("<IIII", SAY_ATTEND, ATTEND_MONITOR, flags, 0) + keys
+        how, status = self._ask(message, [connection], early)
         if how == ENDED_ALONE:
             raise Unavailable("monitor", detail="it ended without telling how the container did")
         return None if how == ENDED_DETACHED else status
 
-    def attend_child(self, pid: int, pidfd: int, master: int, flags: int) -> int:
+    def attend_child(self, pid: int, pidfd: int, master: int, flags: int, early: Early) -> int:
         """The foreground of a child of the front's, with the master of its pty or -1: its exit status. It is reaped, as
         is everybody else who has become the front's child. Raises OSError."""
         fds = [pidfd] if master < 0 else [pidfd, master]
-        return self._ask(pack("<IIIi", SAY_ATTEND, ATTEND_CHILD, flags, pid), fds)[1]
+        return self._ask(pack("<IIIi", SAY_ATTEND, ATTEND_CHILD, flags, pid), fds, early)[1]
 
-    def _ask(self, message: bytes, fds: Sequence[int] = ()) -> tuple[int, int]:
+    def _give_back(self, early: Early) -> None:
+        """Until the front answers: signals that it has passed on to us before it knew better go back to it."""
+        from select import POLLIN, poll
+
+        waiting = poll()
+        waiting.register(self._sock, POLLIN)
+        waiting.register(early.fd, POLLIN)
+        while self._sock.fileno() not in [fd for fd, _ in waiting.poll()]:
+            for number in early.take():
+                if number != _SIGCHLD:
+                    os.kill(self.pid, number)
+
+    def _ask(self, message: bytes, fds: Sequence[int] = (), early: Early | None = None) -> tuple[int, int]:
         with self._lock:
             send(self._sock, message, fds)
+            if early is not None:
+                self._give_back(early)
             answer = self._sock.recv(MESSAGE_LIMIT)
         if not answer:
             raise Unavailable("caller", detail="it has gone")

@@ -2,10 +2,10 @@
 
 A request (ASK_CALL; native/front/request.c writes it)
 
-    u32 type, words, environment strings, umask | mask of open standard fds << 16
+    u32 type, words, environment strings, umask
     secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 0 masu, 1 masu-oci
     u32 number of further fds, then their numbers
-    fds: file of the strings, working directory, lifeline, the standard ones that are open, the further ones
+    fds: file of the strings, working directory, lifeline, the three standard ones, the further ones
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Request:
     def __init__(self, message: bytes, fds: list[int]) -> None:
         """Raises Refused for what is no request."""
         try:
-            kind, words, variables, mask = unpack_from("<IIII", message)
+            kind, words, variables, umask = unpack_from("<IIII", message)
             at = HEADER_LENGTH + SECRET_LENGTH
             self.secret = message[HEADER_LENGTH:at]
             self.ignored, _, program, count = unpack_from("<QqII", message, at)
@@ -81,13 +81,12 @@ class Request:
             self.program = _PROGRAMS[program]
         except (struct_error, IndexError, MemoryError, OverflowError) as error:
             raise Refused("not a request") from error
-        standard = [fd for fd in range(3) if mask >> 16 & 1 << fd]
-        if kind != ASK_CALL or len(fds) != 3 + len(standard) + count or mask >> 19:
+        if kind != ASK_CALL or len(fds) != 6 + count or umask > 0o777:
             raise Refused("not a request")
         strings, self.cwd, self.lifeline = fds[:3]
-        self.umask = mask & 0o777
-        self.standard = dict(zip(standard, fds[3:], strict=False))
-        self.further = dict(zip(numbers, fds[3 + len(standard) :], strict=True))
+        self.umask = umask
+        self.standard = fds[3:6]
+        self.further = dict(zip(numbers, fds[6:], strict=True))
         if len(self.further) != count or any(number < 3 or number >= 1 << 20 for number in numbers):
             raise Refused("impossible numbers of descriptors")
         texts = _strings(strings, words, variables)
@@ -224,7 +223,7 @@ def _place_fds(request: Request) -> None:
     # What came lies on numbers that others of it may want.
     above = max((FDS_BEGIN, *request.further)) + 1
     moved = [(number, _moved(fd, above)) for number, fd in request.further.items()]
-    for number, fd in (*request.standard.items(), *moved):
+    for number, fd in (*enumerate(request.standard), *moved):
         os.dup2(fd, number)
         os.close(fd)
 
@@ -256,7 +255,7 @@ def _control(shared: Shared, keeper: int, kind: int, connection: socket) -> int:
         "version": masu.__version__,
         "package": os.path.dirname(masu.__file__),
         "started": shared.started,
-        "calls": int.from_bytes(shared.calls[:8], "little"),
+        "calls": shared.calls,
     }
     send(connection, jsontext.dumps(about).encode())
     return 0

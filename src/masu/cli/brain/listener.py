@@ -122,7 +122,7 @@ class Keeper:
             self._count_taken()
             if self._wake in ready:
                 self._reap(os.read(self._wake, 512))
-            if self.shared.watch.changed() or self._patience_ms() == 0:
+            if self.shared.look() or self._patience_ms() == 0:
                 self._leave()
 
     def _patience_ms(self) -> float | None:
@@ -159,8 +159,7 @@ class Keeper:
             if pid in self.spares:
                 self.spares.discard(pid)
                 self.calls.add(pid)
-        count = int.from_bytes(self.shared.calls[:8], "little") + len(data) // 4
-        self.shared.calls[:8] = count.to_bytes(8, "little")
+        self.shared.count(len(data) // 4)
 
     def _reap(self, numbers: bytes) -> None:
         if _signal.SIGTERM in numbers:

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 # Above what a caller's own descriptors are likely to be: a spare gives those their numbers.
 FDS_BEGIN = 400
 
+_STALE = 8  # place in the shared memory
+
 
 class Shared:
     """`path` is where the socket lies, `program` runs a command line; the rest is made here."""
 
-    __slots__ = ("calls", "listener", "path", "powers", "program", "secret", "secret_fd", "started", "taken", "watch")
+    __slots__ = ("listener", "memory", "path", "powers", "program", "secret", "secret_fd", "started", "taken", "watch")
 
     def __init__(self, path: str, program: Callable[[str, list[str]], int]) -> None:
         self.path = path
         self.program = program
         self.started = times.now()
-        self.calls = mmap.mmap(-1, mmap.PAGESIZE)  # how many there were, as the keeper counts them
+        self.memory = mmap.mmap(-1, mmap.PAGESIZE)  # number of calls; a byte: the keeper has seen a change
         self.secret = os.urandom(SECRET_LENGTH)
         self.secret_fd = high(fds.memfd("masu-secret", self.secret))
         self.watch = Watch(ignored=frozenset(("__pycache__",)))
@@ -43,10 +45,25 @@ class Shared:
 
     @property
     def stale(self) -> bool:
-        """Whether a file that we are made of has changed: the keeper may not have noticed yet."""
+        """Whether a file that we are made of has changed, be it that the keeper has not noticed yet."""
         poll = select.poll()
         poll.register(self.watch, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self.memory[_STALE]) or bool(poll.poll(0))
+
+    def look(self) -> bool:
+        """The keeper's way to ask. What it reads of changes nobody else will see: so it says first that it looks."""
+        self.memory[_STALE] = 1
+        changed = self.watch.changed()
+        self.memory[_STALE] = changed
+        return changed
+
+    @property
+    def calls(self) -> int:
+        """How many there were, as the keeper counts them."""
+        return int.from_bytes(self.memory[:_STALE], "little")
+
+    def count(self, calls: int) -> None:
+        self.memory[:_STALE] = (self.calls + calls).to_bytes(_STALE, "little")
 
 
 def high(fd: int) -> int:

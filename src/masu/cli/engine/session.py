@@ -94,7 +94,8 @@ class Session:
             | (ATTEND_SIGNALS if self.sig_proxy else 0)
         )
         keys = self._keys.sequence if self._keys is not None else b""
-        status = front.attend_monitor(attachment.fd, flags, keys)
+        assert self._signals is not None
+        status = front.attend_monitor(attachment.fd, flags, keys, self._signals)
         self.detached = status is None
         return status
 

@@ -30,7 +30,7 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
     that it is ready, and that we are to be watched, who have its exit status in the end."""
     try:
         if spawn.front is not None and relay is None:
-            return _attend(spawn.front, launched, console)
+            return _attend(spawn.front, launched, signals, console)
         if console is None:
             return _loop(launched, signals, None, relay)
         with console.raw():
@@ -43,13 +43,13 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
         launched.close()
 
 
-def _attend(front: Front, launched: Running, console: Console | None) -> int:
+def _attend(front: Front, launched: Running, signals: Signals, console: Console | None) -> int:
     from masu.linux.front import ATTEND_RAW, ATTEND_STDIN, ATTEND_TERMINAL
 
     if console is None:
-        return front.attend_child(launched.pid, launched.pidfd, -1, 0)
+        return front.attend_child(launched.pid, launched.pidfd, -1, 0, signals)
     flags = ATTEND_STDIN | ATTEND_TERMINAL | ATTEND_RAW
-    return front.attend_child(launched.pid, launched.pidfd, console.master, flags)
+    return front.attend_child(launched.pid, launched.pidfd, console.master, flags, signals)
 
 
 def _loop(launched: Running, signals: Signals, console: Console | None, relay: Relay | None) -> int:
