@@ -7,10 +7,11 @@ is made anew (packing.py) when the command has done its work.
 
     8 digits   length of the head
     head       marshal'ed: (sys.hexversion, byte code of this module, {name of a module: its entry})
-    byte code  of each module; offsets are counted from here
+    sets       marshal'ed: {name of a module: its byte code}; offsets are counted from the first one
 
 An entry is five lines, which cost less to read than five values: the file, relative to the folder that masu is in or
-absolute when it is Python's own; its st_mtime_ns and st_size; offset and length, which is 0 for an extension.
+absolute when it is Python's own; its st_mtime_ns and st_size; offset and length of its set, 0 for an extension. What
+is loaded together is one set, for most of reading byte code is making strings, and those of a set are made once.
 
 __main__.py has this module from the pack itself. Without `from __future__`, the file of which would be looked for.
 """
@@ -23,7 +24,7 @@ from _imp import _fix_co_filename  # type: ignore[attr-defined]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 LENGTH_DIGITS = 8
 
@@ -31,7 +32,7 @@ LENGTH_DIGITS = 8
 class Finder:
     """For sys.meta_path: finds and loads what is packed. `outdated`: something was not as it was packed."""
 
-    __slots__ = ("_begin", "_folder", "_index", "_pack", "outdated")
+    __slots__ = ("_begin", "_codes", "_folder", "_index", "_pack", "outdated")
 
     def __init__(self, folder: str, pack: str, begin: int, index: dict[str, str]) -> None:
         """`begin` is where the head ends."""
@@ -39,6 +40,7 @@ class Finder:
         self._pack = pack
         self._begin = begin
         self._index = index
+        self._codes: dict[str, CodeType] = {}  # of the sets that were read, what has not been asked for yet
         self.outdated = self.find_spec(__name__) is None
 
     def find_spec(
@@ -75,12 +77,16 @@ class Finder:
         spec = module.__spec__
         assert spec is not None
         module.__file__ = spec.origin
-        offset, length = spec.loader_state
+        if spec.name not in self._codes:
+            self._read(*spec.loader_state)
+        code = self._codes.pop(spec.name)
+        _fix_co_filename(code, spec.origin)  # the folder may have moved
+        exec(code, module.__dict__)
+
+    def _read(self, offset: int, length: int) -> None:
         # Not held open: callers hand on descriptors by their numbers, and this one is nobody's.
         fd = posix.open(self._pack, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            code = marshal.loads(posix.pread(fd, length, self._begin + offset))
+            self._codes.update(marshal.loads(posix.pread(fd, length, self._begin + offset)))
         finally:
             posix.close(fd)
-        _fix_co_filename(code, spec.origin)  # the folder may have moved
-        exec(code, module.__dict__)

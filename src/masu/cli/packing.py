@@ -14,6 +14,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What importing these loads is one set each, less what is in a set before: every command, every verb of the OCI
+# runtime, whoever creates a container, `masu --help`, whoever has an engine.
+_TOGETHER = (
+    ("masu.cli.start", "masu.cli.options"),
+    ("masu.cli.oci", "masu.runtime.container"),
+    ("masu.runtime.create", "masu.cli.oci.create_"),
+    ("masu.cli.engine",),
+    ("masu.cli.engine.common", "masu.engine.engine", "masu.engine.containers"),
+)
 # Modules of Python's that short commands load and that may be files of their own; most are built in somewhere.
 _PYTHONS = (
     "__future__", "_blake2", "_json", "_socket", "_sqlite3", "_struct", "fcntl", "pwd", "select", "termios",
@@ -21,7 +30,7 @@ _PYTHONS = (
 
 
 def make(pack: str) -> None:
-    """Writes `pack`, …/masu/__pycache__/NAME. Raises OSError."""
+    """Writes `pack`, …/masu/__pycache__/NAME, as the last thing that this process does. Raises OSError."""
     if sys.dont_write_bytecode:
         return
     folder = pack.rsplit("/", 3)[0]
@@ -39,24 +48,50 @@ def make(pack: str) -> None:
 
 
 def _packed(folder: str) -> bytes:
+    found = {name: (file, os.stat(file)) for name, file in [*_ours(folder), *_pythons()]}
     index: dict[str, str] = {}
-    codes: list[bytes] = []
+    sets: list[bytes] = []
     offset = 0
-    for name, file in [*_ours(folder), *_pythons()]:
-        facts = os.stat(file)
-        try:
-            # As Python imports it: from its .pyc when that is right, which is written when it is not.
-            code = marshal.dumps(SourceFileLoader(name, file).get_code(name)) if file.endswith(".py") else b""
-        except SyntaxError:
-            continue  # somebody is writing it; it is imported, and refused, as ever
-        if name == "masu.cli.bytecode":
-            finder = code
-        entry = (file.removeprefix(f"{folder}/"), facts.st_mtime_ns, facts.st_size, offset, len(code))
-        index[name] = "\n".join(map(str, entry))
-        offset += len(code)
-        codes.append(code)
+    for names in _sets([name for name, (file, _) in found.items() if file.endswith(".py")]):
+        codes = {}
+        for name in names:
+            try:
+                # As Python imports it: from its .pyc when that is right, which is written when it is not.
+                codes[name] = SourceFileLoader(name, found[name][0]).get_code(name)
+            except SyntaxError:
+                del found[name]  # somebody is writing it; it is imported, and refused, as ever
+        if "masu.cli.bytecode" in codes:
+            finder = marshal.dumps(codes["masu.cli.bytecode"])
+        sets.append(marshal.dumps(codes))
+        index |= {name: f"{offset}\n{len(sets[-1])}" for name in codes}
+        offset += len(sets[-1])
+    for name, (file, facts) in found.items():
+        place = index.get(name, "0\n0")
+        index[name] = f"{file.removeprefix(f'{folder}/')}\n{facts.st_mtime_ns}\n{facts.st_size}\n{place}"
     head = marshal.dumps((sys.hexversion, finder, index))
-    return b"".join([b"%0*d" % (LENGTH_DIGITS, len(head)), head, *codes])
+    return b"".join([b"%0*d" % (LENGTH_DIGITS, len(head)), head, *sets])
+
+
+def _sets(names: list[str]) -> Iterator[list[str]]:
+    left = dict.fromkeys(names)
+    for entries in _TOGETHER:
+        together = [name for name in _loaded_by(entries) if name in left]
+        for name in together:
+            del left[name]
+        yield together
+    yield from ([name] for name in left)
+
+
+def _loaded_by(entries: tuple[str, ...]) -> list[str]:
+    """What importing `entries` loads of masu where nothing of it is loaded yet: so this process forgets what it has."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "masu"]:
+        del sys.modules[name]
+    for entry in entries:
+        try:
+            __import__(entry)
+        except Exception:
+            pass  # somebody is writing it
+    return [name for name in sys.modules if name.partition(".")[0] == "masu"]
 
 
 def _ours(folder: str) -> Iterator[tuple[str, str]]:
