@@ -14,14 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What importing these loads is one set each, less what is in a set before: every command, every verb of the OCI
-# runtime, whoever creates a container, `masu --help`, whoever has an engine.
+# Each line is a set: what importing these modules loads of the packages behind them, less what is in a set before.
+# For every command, every verb of the OCI runtime, whoever creates a container, whoever has an engine.
 _TOGETHER = (
-    ("masu.cli.start", "masu.cli.options"),
-    ("masu.cli.oci", "masu.runtime.container"),
-    ("masu.runtime.create", "masu.cli.oci.create_"),
-    ("masu.cli.engine",),
-    ("masu.cli.engine.common", "masu.engine.engine", "masu.engine.containers"),
+    (("masu.cli.start", "masu.cli.options"), "masu"),
+    (("masu.cli.oci", "masu.runtime.container"), "masu"),
+    (("masu.runtime.create", "masu.cli.oci.create_"), "masu"),
+    (("masu.cli.engine.common", "masu.engine.containers"), ("masu.engine", "masu.store", "masu.isolation")),
 )
 # Modules of Python's that short commands load and that may be files of their own; most are built in somewhere.
 _PYTHONS = (
@@ -74,8 +73,8 @@ def _packed(folder: str) -> bytes:
 
 def _sets(names: list[str]) -> Iterator[list[str]]:
     left = dict.fromkeys(names)
-    for entries in _TOGETHER:
-        together = [name for name in _loaded_by(entries) if name in left]
+    for entries, packages in _TOGETHER:
+        together = [name for name in _loaded_by(entries) if name in left and name.startswith(packages)]
         for name in together:
             del left[name]
         yield together
