@@ -67,7 +67,8 @@ def _packed(folder: str) -> bytes:
     for name, (file, facts) in found.items():
         place = index.get(name, "0\n0")
         index[name] = f"{file.removeprefix(f'{folder}/')}\n{facts.st_mtime_ns}\n{facts.st_size}\n{place}"
-    head = marshal.dumps((sys.hexversion, finder, index))
+    own = (os.stat(f"{folder}/masu/{name}").st_mtime_ns for name in ("__main__.py", "cli/bytecode.py"))
+    head = marshal.dumps(((sys.hexversion, *own), finder, index))
     return b"".join([b"%0*d" % (LENGTH_DIGITS, len(head)), head, *sets])
 
 
