@@ -43,7 +43,8 @@ def _table(pids: list[int], options: list[str]) -> str:
         os.close(out)
         os.close(words)
     if status != 0:
-        raise Unavailable("ps " + " ".join(options), detail=said.strip() or f"exit status {os.waitstatus_to_exitcode(status)}")
+        exited = f"exit status {os.waitstatus_to_exitcode(status)}"
+        raise Unavailable("ps " + " ".join(options), detail=said.strip() or exited)
     lines = text.splitlines()
     header = lines[0].split()
     if "PID" not in header:
