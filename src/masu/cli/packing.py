@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Each line is a set: what importing these modules loads of the packages behind them, less what is in a set before.
-# For every command, every verb of the OCI runtime, those that do more to a cgroup than look whether it is frozen,
-# whoever creates a container, whoever has an engine.
+# For every command, every verb of the OCI runtime, those that do more to a cgroup than look whether it is frozen, what
+# both of the last have in common, whoever creates a container, whoever has an engine.
 _TOGETHER = (
     (("masu.cli.start", "masu.cli.options"), "masu"),
     (("masu.cli.oci", "masu.runtime.container"), "masu"),
     (("masu.linux.cgroups.group", "masu.linux.cgroups.tasks"), "masu"),
+    (("masu.linux.mount", "masu.linux.passwd", "masu.plan.host", "masu.plan.ops", "masu.spec.times"), "masu"),
     (("masu.runtime.create", "masu.cli.oci.create_"), "masu"),
     (("masu.cli.engine.common", "masu.engine.containers"), ("masu.engine", "masu.store", "masu.isolation")),
 )
