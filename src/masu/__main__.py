@@ -18,22 +18,22 @@ if "interrupt" in sys._xoptions:  # the front has held it back (native/front/col
 folder, _, _ = __file__.rsplit("/", 2)
 sys.path.insert(0, folder)
 
-# Modules come from the pack of cli/bytecode.py where there is one.
+# Modules come from the pack of cli/bytecode.py, if there is one and it is of this interpreter and of these two files.
 pack = f"{folder}/masu/__pycache__/masu.{sys.implementation.cache_tag}.pack"
 finder = None
 try:
-    fd = posix.open(pack, posix.O_RDONLY | posix.O_CLOEXEC)
-except OSError:
-    pass
-else:
-    length = int(posix.read(fd, 8))
-    version, code, index = marshal.loads(posix.read(fd, length))
-    posix.close(fd)
-    if version == sys.hexversion:
+    with open(pack, "rb", buffering=0) as file:
+        facts = posix.fstat(file.fileno())
+        stamp, code, index = marshal.loads(file.read(int(file.read(8))))
+        begin = file.tell()
+    own = posix.stat(__file__).st_mtime_ns, posix.stat(f"{folder}/masu/cli/bytecode.py").st_mtime_ns
+    if stamp == (sys.hexversion, *own):
         names = {"__name__": "masu.cli.bytecode"}
         exec(marshal.loads(code), names)
-        finder = names["Finder"](folder, pack, 8 + length, index)  # type: ignore[operator]
+        finder = names["Finder"](folder, pack, facts, begin, index)  # type: ignore[operator]
         sys.meta_path.insert(0, finder)
+except (OSError, EOFError, ValueError, TypeError):
+    pass
 
 from masu.cli.start import main  # noqa: E402
 

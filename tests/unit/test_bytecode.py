@@ -91,19 +91,55 @@ def test_a_folder_that_moved_is_named_as_it_is_now(package: Path, tmp_path: Path
     moved = tmp_path / "moved" / "masu"
     shutil.rmtree(package)
     code = "from masu.cli import start; print(start.__file__, start.main.__code__.co_filename)"
-    entry = (moved / "__main__.py").read_text().replace("main(pack, finder)", f"del finder; {code}")
-    (moved / "__main__.py").write_text(entry)
+    entry = moved / "__main__.py"
+    before = entry.stat()
+    entry.write_text(entry.read_text().replace("main(pack, finder)", f"assert finder; {code}"))
+    os.utime(entry, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert version(moved) == f"{moved}/cli/start.py {moved}/cli/start.py"
+
+
+def test_one_that_is_replaced_while_a_command_runs_is_not_read(package: Path) -> None:
+    version(package)
+    # What is loaded after the first modules comes from where the index of this very pack says, or not from a pack.
+    start = package / "cli" / "start.py"
+    old = pack_of(package).read_bytes()
+    length = int(old[:8])
+    other = old[: 8 + length] + bytes(len(old) - 8 - length)
+    (package / "other").write_bytes(other)
+    replace = f"    os.rename({str(package / 'other')!r}, {str(pack_of(package))!r})\n    _fill_standard_fds()\n"
+    start.write_text(start.read_text().replace("    _fill_standard_fds()\n", replace, 1))
+    assert version(package) == "masu-oci version 0.1.0"
 
 
 def test_that_of_another_interpreter_is_not_used(package: Path) -> None:
     version(package)
     data = pack_of(package).read_bytes()
     length = int(data[:8])
-    head = marshal.dumps((0, *marshal.loads(data[8 : 8 + length])[1:]))
+    (_, *own), *rest = marshal.loads(data[8 : 8 + length])
+    head = marshal.dumps(((0, *own), *rest))
     pack_of(package).write_bytes(b"%08d" % len(head) + head)  # its byte code is missing
     assert version(package) == "masu-oci version 0.1.0"
     assert pack_of(package).stat().st_size > len(head) + 8
+
+
+@pytest.mark.parametrize("content", [b"", b"00000001", b"00000001N", b"rubbish and more", b"00000004" + bytes(4)])
+def test_a_damaged_one_is_made_anew(package: Path, content: bytes) -> None:
+    version(package)
+    pack_of(package).write_bytes(content)
+    assert version(package) == "masu-oci version 0.1.0"
+    assert pack_of(package).stat().st_size > 100_000
+
+
+def test_one_of_another_version_of_its_reader_is_not_used(package: Path) -> None:
+    version(package)
+    for name, old, new in (
+        ("cli/bytecode.py", "class Finder:", "class OtherFinder:"),
+        ("__main__.py", 'names["Finder"]', 'names["OtherFinder"]'),
+    ):
+        file = package / name
+        file.write_text(file.read_text().replace(old, new))
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+        assert version(package) == "masu-oci version 0.1.0"
 
 
 def test_is_not_made_where_no_byte_code_is_wanted(package: Path) -> None:

@@ -14,6 +14,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Each line is a set: what importing these modules loads of the packages behind them, less what is in a set before.
+# For every command, every verb of the OCI runtime, those that do more to a cgroup than look whether it is frozen, what
+# both of the last have in common, whoever creates a container, whoever has an engine.
+_TOGETHER = (
+    (("masu.cli.start", "masu.cli.options"), "masu"),
+    (("masu.cli.oci", "masu.runtime.container"), "masu"),
+    (("masu.linux.cgroups.group", "masu.linux.cgroups.tasks"), "masu"),
+    (("masu.linux.mount", "masu.linux.passwd", "masu.plan.host", "masu.plan.ops", "masu.spec.times"), "masu"),
+    (("masu.runtime.create", "masu.cli.oci.create_"), "masu"),
+    (("masu.cli.engine.common", "masu.engine.containers"), ("masu.engine", "masu.store", "masu.isolation")),
+)
 # Modules of Python's that short commands load and that may be files of their own; most are built in somewhere.
 _PYTHONS = (
     "__future__", "_blake2", "_json", "_socket", "_sqlite3", "_struct", "fcntl", "pwd", "select", "termios",
@@ -21,7 +32,7 @@ _PYTHONS = (
 
 
 def make(pack: str) -> None:
-    """Writes `pack`, …/masu/__pycache__/NAME. Raises OSError."""
+    """Writes `pack`, …/masu/__pycache__/NAME, as the last thing that this process does. Raises OSError."""
     if sys.dont_write_bytecode:
         return
     folder = pack.rsplit("/", 3)[0]
@@ -39,24 +50,51 @@ def make(pack: str) -> None:
 
 
 def _packed(folder: str) -> bytes:
+    found = {name: (file, os.stat(file)) for name, file in [*_ours(folder), *_pythons()]}
     index: dict[str, str] = {}
-    codes: list[bytes] = []
+    sets: list[bytes] = []
     offset = 0
-    for name, file in [*_ours(folder), *_pythons()]:
-        facts = os.stat(file)
+    for names in _sets([name for name, (file, _) in found.items() if file.endswith(".py")]):
+        codes = {}
+        for name in names:
+            try:
+                # As Python imports it: from its .pyc when that is right, which is written when it is not.
+                codes[name] = SourceFileLoader(name, found[name][0]).get_code(name)
+            except SyntaxError:
+                del found[name]  # somebody is writing it; it is imported, and refused, as ever
+        if "masu.cli.bytecode" in codes:
+            finder = marshal.dumps(codes["masu.cli.bytecode"])
+        sets.append(marshal.dumps(codes))
+        index |= {name: f"{offset}\n{len(sets[-1])}" for name in codes}
+        offset += len(sets[-1])
+    for name, (file, facts) in found.items():
+        place = index.get(name, "0\n0")
+        index[name] = f"{file.removeprefix(f'{folder}/')}\n{facts.st_mtime_ns}\n{facts.st_size}\n{place}"
+    own = (os.stat(f"{folder}/masu/{name}").st_mtime_ns for name in ("__main__.py", "cli/bytecode.py"))
+    head = marshal.dumps(((sys.hexversion, *own), finder, index))
+    return b"".join([b"%0*d" % (LENGTH_DIGITS, len(head)), head, *sets])
+
+
+def _sets(names: list[str]) -> Iterator[list[str]]:
+    left = dict.fromkeys(names)
+    for entries, packages in _TOGETHER:
+        together = [name for name in _loaded_by(entries) if name in left and name.startswith(packages)]
+        for name in together:
+            del left[name]
+        yield together
+    yield from ([name] for name in left)
+
+
+def _loaded_by(entries: tuple[str, ...]) -> list[str]:
+    """What importing `entries` loads of masu where nothing of it is loaded yet: so this process forgets what it has."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "masu"]:
+        del sys.modules[name]
+    for entry in entries:
         try:
-            # As Python imports it: from its .pyc when that is right, which is written when it is not.
-            code = marshal.dumps(SourceFileLoader(name, file).get_code(name)) if file.endswith(".py") else b""
-        except SyntaxError:
-            continue  # somebody is writing it; it is imported, and refused, as ever
-        if name == "masu.cli.bytecode":
-            finder = code
-        entry = (file.removeprefix(f"{folder}/"), facts.st_mtime_ns, facts.st_size, offset, len(code))
-        index[name] = "\n".join(map(str, entry))
-        offset += len(code)
-        codes.append(code)
-    head = marshal.dumps((sys.hexversion, finder, index))
-    return b"".join([b"%0*d" % (LENGTH_DIGITS, len(head)), head, *codes])
+            __import__(entry)
+        except Exception:
+            pass  # somebody is writing it
+    return [name for name in sys.modules if name.partition(".")[0] == "masu"]
 
 
 def _ours(folder: str) -> Iterator[tuple[str, str]]:

@@ -24,8 +24,7 @@ from masu.plan.ops import (
     OOM_NONE,
     Op,
 )
-from masu.runtime import bundle as bundles
-from masu.runtime import create, delete, execute
+from masu.runtime import delete
 from masu.runtime.container import Container
 from masu.spec import jsontext
 
@@ -129,6 +128,10 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
 
     Returns when the program runs. Raises what kept it from running; then nothing of it is left.
     """
+    # Thirty modules, which whoever lists containers does without.
+    from masu.runtime import bundle as bundles
+    from masu.runtime import create
+
     text = jsontext.dumps(request.config).encode()
     warnings: list[str] = []
     bundle = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
@@ -172,6 +175,8 @@ def start_exec(
 ) -> list[str]:
     """One more process in a running container, with a monitor of its own; its socket and exit file are in
     `directory`. Returns warnings when the program runs."""
+    from masu.runtime import execute
+
     plumbing = _Plumbing()
     warnings: list[str] = []
     try:

@@ -11,6 +11,7 @@ from masu.linux.cgroups import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from masu.linux.cgroups import Layout
     from masu.plan.host import Host
     from masu.runtime.container import Container
     from masu.runtime.create import Undo
@@ -29,16 +30,18 @@ def make_cgroup(
     rootless = host.rootless
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
+    layout = cgroups.detect()
     if manager == "systemd":
-        scope, path = _start_scope(container, config, undo, rootless=rootless)
+        scope, path = _start_scope(container, config, layout, undo, rootless=rootless)
         keeper = scope.keeper
         resources = scope.rounded(resources)
     else:
-        _foretell(container, cgroups.predict(path, container.id, rootless=rootless))
+        _foretell(container, cgroups.predict(path, container.id, layout=layout, rootless=rootless))
     cgroup = Cgroup.create(
         path,
         container.id,
         where="linux.cgroupsPath",
+        layout=layout,
         resources=resources,
         rootless=rootless,
         keeper=keeper,
@@ -89,11 +92,12 @@ def _foretell(container: Container, predicted: dict[str, str]) -> None:
     container.save()
 
 
-def _start_scope(container: Container, config: Config, undo: Undo, *, rootless: bool) -> tuple[Scope, str]:
+def _start_scope(
+    container: Container, config: Config, layout: Layout, undo: Undo, *, rootless: bool
+) -> tuple[Scope, str]:
     """The unit, made by systemd, and its cgroup as a path from the top."""
     from masu.runtime import scope as scopes  # by who asks for systemd
 
-    layout = cgroups.detect()
     unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
     if not rootless:
         _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.cli.oci import root_of
 from masu.cli.options import Call, Command, Flag
 from masu.errors import InvalidArgument, Unavailable
+from masu.linux import fds
 from masu.runtime.container import Container
 from masu.spec import jsontext
+
+_MAX_OUTPUT = 64 << 20
 
 
 def run(call: Call) -> int:
@@ -21,21 +24,28 @@ def run(call: Call) -> int:
         return 0
     if format != "table":
         raise InvalidArgument("invalid format option", format, where="--format", detail="allowed are table, json")
-    os.write(1, _table(pids, list(call.args[1:]) or ["-ef"]).encode())
+    fds.write_all(1, _table(pids, list(call.args[1:]) or ["-ef"]).encode("utf-8", "surrogateescape"))
     return 0
 
 
 def _table(pids: list[int], options: list[str]) -> str:
     """The lines of ps(1) that belong to these pids, found by its PID column."""
-    import subprocess  # only this verb, and only its table, runs another program
-
+    out, words = fds.memfd("ps", b"", sealed=False), fds.memfd("ps errors", b"", sealed=False)
     try:
-        done = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
+        # SIGPIPE, which Python ignores, is as it was for ps.
+        actions = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, words, 2)]
+        pid = os.posix_spawnp("ps", ["ps", *options], os.environ, file_actions=actions, setsigdef=[13])
+        _, status = os.waitpid(pid, 0)
+        text, said = (_text(fd) for fd in (out, words))
     except FileNotFoundError:
         raise Unavailable("ps", detail="not installed", hint="apt install procps, or use --format json") from None
-    if done.returncode != 0:
-        raise Unavailable("ps " + " ".join(options), detail=done.stderr.strip() or f"exit status {done.returncode}")
-    lines = done.stdout.splitlines()
+    finally:
+        os.close(out)
+        os.close(words)
+    if status != 0:
+        exited = f"exit status {os.waitstatus_to_exitcode(status)}"
+        raise Unavailable("ps " + " ".join(options), detail=said.strip() or exited)
+    lines = text.splitlines()
     header = lines[0].split()
     if "PID" not in header:
         raise InvalidArgument("ps options", " ".join(options), detail="couldn't find PID field in ps output")
@@ -43,6 +53,11 @@ def _table(pids: list[int], options: list[str]) -> str:
     wanted = {str(pid) for pid in pids}
     kept = [line for line in lines[1:] if len(fields := line.split()) > column and fields[column] in wanted]
     return "\n".join([lines[0], *kept]) + "\n"
+
+
+def _text(fd: int) -> str:
+    os.lseek(fd, 0, 0)
+    return fds.read_all(fd, _MAX_OUTPUT, "ps").decode("utf-8", "surrogateescape")
 
 
 COMMAND = Command(

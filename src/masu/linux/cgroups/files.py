@@ -8,7 +8,7 @@ found out afterwards, in explain.py.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def read(directory_fd: int | None, file: str) -> str:
 
 def read_fd(fd: int) -> str:
     """What an open cgroup file says now, from its beginning."""
-    os.lseek(fd, 0, os.SEEK_SET)
+    os.lseek(fd, 0, 0)
     parts = []
     size = 0
     # A short read is no end: seq_file stops before a record that does not fit into its page any more.

@@ -15,19 +15,18 @@ there is to remember: an object made from it later works the same.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError, NotFound
 from masu.linux.cgroups import files, freezer
 from masu.linux.cgroups.files import Directories, open_directory, read, write_all
-from masu.linux.cgroups.layout import Layout, detect, parse_proc_cgroup
-from masu.linux.cgroups.making import clean_path as clean_path  # masu.runtime.preview; to go with its use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from masu.linux.cgroups.files import Setting
+    from masu.linux.cgroups.layout import Layout
     from masu.linux.cgroups.oom import OomWatch
     from masu.linux.cgroups.stats import Stats
     from masu.spec.resources import LinuxResources as Resources
@@ -48,7 +47,8 @@ class Cgroup:
 
     def __init__(self, paths: Mapping[str, str]) -> None:
         for controller, path in paths.items():
-            if path == "/" or not path.startswith("/") or "\0" in path or os.path.normpath(path) != path:
+            first, *others = path.split("/")
+            if first or not others or {"", ".", ".."} & set(others) or "\0" in path:
                 where = f"cgroup_paths.{controller}"
                 raise InvalidArgument("cgroup path", path, where=where, detail="must be absolute and plain")
         self._paths = dict(paths)
@@ -90,6 +90,7 @@ class Cgroup:
         Raises InvalidArgument (bad path), FailedPrecondition (in use, frozen, no cgroups mounted), KernelError. After
         a failure everything made here is gone again.
         """
+        from masu.linux.cgroups.layout import detect
         from masu.linux.cgroups.making import Maker
 
         maker = Maker(layout or detect(), where, tolerant=rootless and not cgroups_path, keeper=keeper)
@@ -121,7 +122,7 @@ class Cgroup:
 
     def exists(self) -> bool:
         """Whether any of its directories is there."""
-        return any(os.path.isdir(path) for path in set(self._paths.values()))
+        return any(os.access(path, os.F_OK) for path in set(self._paths.values()))
 
     def pids(self, all: bool = True) -> list[int]:
         """Its processes, as pids of our own pid namespace (0 for those out of it); with `all`, also those in cgroups
@@ -229,12 +230,14 @@ class Cgroup:
         return self._paths.get(controller)
 
     def _pass_down_hybrid(self) -> None:
+        from posixpath import dirname, exists
+
         from masu.linux.cgroups import v2
 
         path = self._paths[""]
         chain: list[str] = []
-        while os.path.exists(f"{os.path.dirname(path)}/cgroup.controllers"):
-            path = os.path.dirname(path)
+        while exists(f"{dirname(path)}/cgroup.controllers"):
+            path = dirname(path)
             chain.append(path)
         for parent in reversed(chain):
             v2.enable(parent, ["hugetlb"])
@@ -339,6 +342,8 @@ class Cgroup:
 
         Raises InvalidArgument, NotFound.
         """
+        from posixpath import isdir, normpath
+
         paths = dict(self._paths)
         for spec in specs:
             names, colon, sub = spec.rpartition(":")
@@ -355,7 +360,7 @@ class Cgroup:
                         "sub cgroup", spec, detail=f"unknown controller {name}", hint=f"there are: {known}"
                     )
                 base = self._paths[key]
-                path = os.path.normpath(f"{base}/{sub}")
+                path = normpath(f"{base}/{sub}")
                 if path != base and not path.startswith(f"{base}/"):
                     raise InvalidArgument(
                         "sub cgroup",
@@ -364,7 +369,7 @@ class Cgroup:
                         hint="must not leave the container's cgroup",
                     )
                 # An unnamed path is meant for every hierarchy; the cgroup2 twin of a hybrid machine may lack it.
-                if not os.path.isdir(path):
+                if not isdir(path):
                     if key == "" and self.mode == "hybrid" and not colon:
                         continue
                     raise NotFound(
@@ -385,6 +390,8 @@ class Cgroup:
         """
         if self.mode != "v2":
             return self
+        from masu.linux.cgroups.layout import Layout, detect, parse_proc_cgroup
+
         path, gone = self._paths[""], False
         try:
             try:
@@ -516,8 +523,10 @@ class Cgroup:
                     first.cleanup.append(e)
                 continue
             for _ in range(parents):
-                path = os.path.dirname(path)
-                if os.path.ismount(path) or tasks.rmdir(path) is not None:
+                from posixpath import dirname, ismount  # with os, which most verbs do without
+
+                path = dirname(path)
+                if ismount(path) or tasks.rmdir(path) is not None:
                     break
         if first is not None:
             raise first

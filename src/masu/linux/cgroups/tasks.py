@@ -11,7 +11,7 @@ Functions here take directories; which of a container's they are given is group.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import select
 import time
 
