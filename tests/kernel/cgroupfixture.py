@@ -59,6 +59,14 @@ class Box:
             raise AssertionError(process.stderr.read())
         return process
 
+    def start_busy(self, group: Cgroup) -> subprocess.Popen[str]:
+        """A process that has used 0.15 s of CPU time, and waits now for a line."""
+        script = "import time\nwhile time.process_time() < 0.15: pass\nprint('done', flush=True); input()"
+        process = self.start(group, script=script)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        return process
+
     def output(self, group: Cgroup, script: str) -> str:
         """What a Python script prints that runs in the group."""
         process = self.start(group, script=script)

@@ -143,15 +143,7 @@ def test_stats(box2: Box) -> None:  # noqa: F811
     need("memory", "pids", "cpu")
     group = box2.make()
     group.apply(resources(pids={"limit": 50}, cpu={"quota": 50000, "period": 100000}))
-    script = """
-import time
-while time.process_time() < 0.15:
-    pass
-print('done', flush=True); input()
-"""
-    process = box2.start(group, script=script)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "done\n"
+    process = box2.start_busy(group)
     stats = group.stats()
     assert stats.cpu is not None
     assert stats.cpu.total_ns > 100_000_000

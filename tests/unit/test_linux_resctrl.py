@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from masu.errors import FailedPrecondition, KernelError, MasuError, NotFound
+from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError, NotFound
 from masu.linux import resctrl
 from masu.linux.resctrl import Group
 from masu.plan.ops import Op
@@ -254,6 +254,14 @@ def test_after_a_refused_update_the_shares_are_what_they_were(root: Path, contai
     assert not caught.value.cleanup
     assert (root / "gold/schemata").read_text() == "MB:0=20;1=70\n"
     assert "90" not in jsontext.dumps(container.config_json())
+
+
+def test_an_update_that_could_not_be_read_again(root: Path, container: Container) -> None:
+    for line, text in (("L3:0=f", 'must start with "MB:"'), ("MB:0=1\nL3:0=f", "contains a line break")):
+        with pytest.raises(InvalidArgument, match=text) as caught:
+            update(container, {}, rdt={"memBwSchema": line})
+        assert caught.value.where == "linux.intelRdt.memBwSchema"
+    assert (root / "gold/schemata").read_text() == CLASS
 
 
 def test_an_update_of_what_was_never_asked_for(container: Container) -> None:

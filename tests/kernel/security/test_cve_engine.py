@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,58 @@ def test_cve_2026_55686(images: Images, masu: Masu, outside: Outside) -> None:
         outside.check()
         made += done.returncode == 0
     assert made >= 4
+
+
+@pytest.mark.parametrize("name", ["hosts", "hostname", "resolv.conf", "mtab"])
+def test_cve_2024_5154(images: Images, masu: Masu, outside: Outside, name: str) -> None:
+    """A file that an engine gives each container is a symlink of the image (cri-o wrote /etc/mtab through one): it is
+    followed in the container, if at all."""
+    climb = UP + str(outside.path)[1:]
+    for target in (str(outside.path), climb, f"/proc/self/root{outside.path}"):
+        for end in ("file", "missing"):
+            image = images.make(symlink(f"etc/{name}", f"{target}/{end}"))
+            done = masu.try_("run", "--rm", "--hostname", "box", image, "cat", "/etc/hostname", "--", "ls", target)
+            assert done.returncode != 0 or done.stdout.startswith("box\n"), done
+            assert "folder" not in done.stdout
+            outside.check()
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "layer", "diff_id"])
+@pytest.mark.parametrize(
+    "digest", ["", "sha256", "sha256:", "sha256:" + "g" * 64, "sha256:../../../etc/passwd", ":", 7]
+)
+def test_cve_2026_95839(images: Images, masu: Masu, what: str, digest: object) -> None:
+    """A digest that is none, wherever an image has one (containerd's daemon died of it): an error with its place."""
+    name = images.make()
+    folder = images.folder / name
+    index = json.loads((folder / "index.json").read_text())
+
+    def changed(descriptor: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> None:
+        """The document behind a descriptor anew."""
+        document = json.loads((folder / "blobs" / descriptor["digest"].replace(":", "/")).read_text())
+        change(document)
+        data = json.dumps(document).encode()
+        descriptor.update(digest=digest_of(data), size=len(data))
+        (folder / "blobs" / descriptor["digest"].replace(":", "/")).write_bytes(data)
+
+    (manifest,) = index["manifests"]
+    if what == "manifest":
+        manifest["digest"] = digest
+    elif what == "config":
+        changed(manifest, lambda document: document["config"].update(digest=digest))
+    elif what == "layer":
+        changed(manifest, lambda document: document["layers"][0].update(digest=digest))
+    else:
+        changed(
+            manifest,
+            lambda document: changed(document["config"], lambda config: config["rootfs"].update(diff_ids=[digest])),
+        )
+    (folder / "index.json").write_text(json.dumps(index))
+    done = masu.try_("load", "-i", str(folder))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert ("diff_ids[0]" if what == "diff_id" else "digest") in done.stderr, done.stderr
+    assert name in masu("images")
 
 
 def test_cve_2024_21626_workdir(images: Images, masu: Masu) -> None:

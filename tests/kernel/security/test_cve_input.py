@@ -326,3 +326,35 @@ def test_cve_2024_3154(masu_oci: Runtime, probe_rootfs: Path, name: str, value: 
     # The control: what may be asked for comes as far as the bus.
     bundle = str(masu_oci.bundle(probe_rootfs, lambda config: config.update(annotations=harmless)))
     assert "D-Bus" in masu_oci("run", "--bundle", bundle, masu_oci.id(), check=False).stderr
+
+
+# All that masu-oci may call on the host, and what others call.
+HELPERS = ("criu", "newuidmap", "newgidmap", "masu-launch", "sh", "python3", "ip", "passt", "iptables-restore")
+
+
+def test_cve_2026_84042(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Path) -> None:
+    """The image has programs by the names of helpers of the host, and its PATH leads to them there as well: crun ran
+    one of them as root. No verb of ours does."""
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    for name in HELPERS:
+        program = own_probe_rootfs / "bin" / name
+        program.write_text(f"#!/bin/sh\necho $0 > {traces}/$$\n")
+        program.chmod(0o755)
+
+    def led(config: Config) -> None:
+        config["process"]["env"] = [f"PATH={own_probe_rootfs}/bin:/bin", f"LD_LIBRARY_PATH={own_probe_rootfs}/bin"]
+        mapping = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        config["linux"]["namespaces"].append({"type": "user"})
+        config["linux"].update(uidMappings=mapping, gidMappings=mapping)
+
+    with Victim(masu_oci, own_probe_rootfs, change=led) as victim:
+        victim.exec("/bin/probe", "id")
+        masu_oci("checkpoint", "--image-path", str(tmp_path / "images"), "--leave-running", victim.id, check=False)
+        for verb in ("pause", "resume", "ps", "state"):
+            masu_oci(verb, victim.id)
+        masu_oci("update", "--pids-limit", "20", victim.id)
+    assert list(traces.iterdir()) == []
+    # They do what they are made for.
+    subprocess.run([own_probe_rootfs / "bin/criu"], check=True)
+    assert len(list(traces.iterdir())) == 1

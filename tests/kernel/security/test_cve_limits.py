@@ -147,6 +147,7 @@ def test_cve_2023_25809(masu_oci: Runtime, probe_rootfs: Path) -> None:
         attempts += ["mkdir", f"/sys/fs/cgroup/{folder}/made", "--"]
     done = masu_oci.run(probe_rootfs, *attempts[:-1], change=with_cgroups)
     assert "ok" not in done.stdout.split(), done.stdout
+    assert "EROFS" in done.stdout  # they were there to be written to
 
 
 # In the attacks it is core_pattern. Should one succeed here, the machine gets a value that it has already.

@@ -6,6 +6,7 @@ second container shares a directory, an accomplice exchanges names in it while c
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness.oci import Runtime
+from kernel.launchclient import base, failure, finish, op
 from kernel.security.staging import (
     UP,
     Config,
@@ -172,6 +174,14 @@ def test_cve_2023_28642(masu_oci: Runtime, own_probe_rootfs: Path, field: str) -
         config["process"][field] = "masu-test-no-such-label"
 
     refused(masu_oci.run(own_probe_rootfs, "exit", "0", change=labelled, check=False), field)
+    # Where the module is off that was refused too early to tell: what is written where it is on goes to the kernel,
+    # which knows of no such label.
+    path = {"selinuxLabel": "self/attr/exec", "apparmorProfile": "self/attr/apparmor/exec"}[field]
+    write = op("proc_write", path=path, data=b"masu-test-no-such-label")
+    plan = [*base(str(own_probe_rootfs)), op("procfs"), write, op("pivot_root"), *finish("probe", "exit", "0")]
+    message = failure(plan)
+    assert plan[message.index] is write
+    assert message.errno in (errno.EINVAL, errno.ENOENT)
     assert untouched(own_probe_rootfs / "proc")
 
 

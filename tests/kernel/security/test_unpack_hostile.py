@@ -29,6 +29,7 @@ from kernel.layermaker import (
     symlink,
     whiteout,
 )
+from kernel.security.staging import UP, swapping
 
 from masu.errors import DataLoss, InvalidArgument, KernelError, MasuError, ResourceExhausted
 from masu.snapshots import choose, unpack
@@ -369,6 +370,25 @@ def worker(tmp_path: Path, data: bytes, **more: object) -> subprocess.CompletedP
         )
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("climbing", [False, True])
+def test_cve_2025_47290(tmp_path: Path, outside: Path, climbing: bool) -> None:
+    """While a layer is written somebody exchanges a directory of the tree for a link to the host's: names, modes and
+    owners of the layer would be given to what is there."""
+    entries = [file("folder/file", "owned", 0o4777, uid=1000), whiteout("folder/file")] * 100
+    raw = layer(directory("folder", 0o777, uid=1000), *entries)
+    met = 0
+    for number in range(20):
+        place = tmp_path / str(number)
+        folder, link = place / "tree/folder", place / "tree/link"
+        folder.mkdir(parents=True)
+        link.symlink_to(UP + str(outside)[1:] if climbing else outside)
+        with swapping(folder, link, least=0):
+            assert worker(place, raw).stdout.partition(b"\n")[0] in (b"ok", b"error")
+        # A link in the place of a directory is replaced by one: then it has been met.
+        met += not (folder.is_symlink() or link.is_symlink())
+    assert met
 
 
 def test_the_worker_is_confined(tmp_path: Path) -> None:

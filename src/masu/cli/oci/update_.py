@@ -45,22 +45,26 @@ _PLACES: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "pids-limit": ("pids", "limit", _signed),
 }
 _FLAGS_OF = {f"resources.{section}.{key}": f"--{flag}" for flag, (section, key, _) in _PLACES.items()}
+# The same in `linux.intelRdt`.
+_SHARES = {"--l3-cache-schema": "l3CacheSchema", "--mem-bw-schema": "memBwSchema"}
+_FLAGS_OF |= {f"linux.intelRdt.{key}": flag for flag, key in _SHARES.items()}
 
 
 def run(call: Call) -> int:
     log, options = log_of(call), call.options
     container = Container.open(root_of(call), call.args[0])
-    rdt = shares_of(call)
-    if options.text("resources"):
-        for warning in update(container, read_changes(options.text("resources")), rdt=rdt):
-            log.warning(warning)
-        return 0
-    if options.text("kernel-memory") or options.text("kernel-memory-tcp"):
+    shares = shares_of(call)
+    file = options.text("resources")
+    changes = read_changes(file) if file else changes_of(call)
+    if not file and (options.text("kernel-memory") or options.text("kernel-memory-tcp")):
         log.warning("Kernel memory settings are ignored and will be removed")
     try:
-        warnings = update(container, changes_of(call), rdt=rdt)
+        warnings = update(container, changes, rdt=shares)
     except MasuError as error:
-        error.where = _FLAGS_OF.get(error.where, error.where)
+        if not file or error.where.startswith("linux.intelRdt."):
+            error.where = _FLAGS_OF.get(error.where, error.where)
+        if error.where == "linux.intelRdt":
+            error.where = " and ".join(flag for flag in _SHARES if options.text(flag[2:]))
         raise
     for warning in warnings:
         log.warning(warning)
@@ -82,8 +86,8 @@ def changes_of(call: Call) -> dict[str, object]:
 
 
 def shares_of(call: Call) -> dict[str, str]:
-    """What the flags say, as a `linux.intelRdt` object. Raises InvalidArgument, and FailedPrecondition in runc's words
-    where the machine shares out no such thing."""
+    """What the flags say, as a `linux.intelRdt` object. Raises FailedPrecondition in runc's words where the machine
+    shares out no such thing."""
     l3, bandwidth = call.options.text("l3-cache-schema"), call.options.text("mem-bw-schema")
     if not l3 and not bandwidth:
         return {}
@@ -101,10 +105,7 @@ def shares_of(call: Call) -> dict[str, str]:
         raise FailedPrecondition(
             "Intel RDT/MBA: memory bandwidth schema is not enabled", where="--mem-bw-schema", hint=hint
         )
-    for flag, text in (("l3-cache-schema", l3), ("mem-bw-schema", bandwidth)):
-        if "\n" in text:
-            raise InvalidArgument(f"invalid value for {flag}", where=f"--{flag}", detail="contains a line break")
-    return {key: text for key, text in (("l3CacheSchema", l3), ("memBwSchema", bandwidth)) if text}
+    return {key: text for flag, key in _SHARES.items() if (text := call.options.text(flag[2:]))}
 
 
 COMMAND = Command(
