@@ -42,6 +42,7 @@ def run(form: str, suite: str, runtime: str, file: str) -> list[Case]:
 def main() -> None:
     form, suite, runtime, *files = sys.argv[1:]
     if form == "inside":
+        runcsuite.FILE_SECONDS = crunsuite.FILE_SECONDS = FILE_SECONDS - 60  # so that what has been said is told
         SUITES[suite](runtime, sys.stdout, *files)
         return
     found = [case for file in files for case in run(form, suite, os.path.abspath(runtime), file)]

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
 from harness import leftovers
-from harness.chaos import Brood
+from harness.engine import wait_until
+from harness.subreaper import descendants
 
 
 @contextmanager
 def tidied(*names: str) -> Iterator[None]:
     """Ends the processes that were begun inside and removes the cgroups that were made inside and are called like one
     of `names`, or are below one that is: others may be at work on this machine."""
-    before = set(leftovers.cgroups())
+    cgroups, processes = set(leftovers.cgroups()), set(_processes())
 
     def made() -> list[Path]:
-        new = (Path(path) for path in set(leftovers.cgroups()) - before)
+        new = (Path(path) for path in set(leftovers.cgroups()) - cgroups)
         return sorted(path for path in new if any(fnmatch(part, name) for part in path.parts for name in names))
 
-    with Brood():
-        try:
-            yield
-        finally:
-            for path in made():
-                for file, thawed in ("freezer.state", "THAWED"), ("cgroup.freeze", "0"):
-                    if (path / file).exists():
-                        (path / file).write_text(thawed)
-    for path in reversed(made()):
-        with suppress(OSError):  # what is left is told by the check for leftovers
-            path.rmdir()
+    try:
+        yield
+    finally:
+        for pid in set(_processes()) - processes:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                _thaw(Path(f"/proc/{pid}/cgroup").read_text())
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not set(_processes()) - processes)
+        for path in reversed(made()):
+            with suppress(OSError):  # what is left is told by the check for leftovers
+                path.rmdir()
+
+
+def _thaw(places: str) -> None:
+    """Lets processes in these places of /proc/PID/cgroup die."""
+    for line in places.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "freezer":
+            Path("/sys/fs/cgroup/freezer" + path, "freezer.state").write_text("THAWED")
+        elif not controllers and (unified := Path("/sys/fs/cgroup" + path, "cgroup.freeze")).exists():
+            unified.write_text("0")
+
+
+def _processes() -> list[int]:
+    """Ours and our orphans: those below the tests' subreaper, which alone reaps them while a suite looks on."""
+    reaper = os.environ.get("MASU_TEST_SUBREAPER")
+    return descendants(int(reaper)) if reaper else []

@@ -29,7 +29,7 @@ def run(runtime: str, log: TextIO, *names: str) -> list[Case]:
     """Every program (all by default) with `runtime`, the path of one executable."""
     folder = prepared()
     found = []
-    with tidied("test*"):
+    with tidied("testdir"):
         for program in sorted(folder.glob("validation/*/*.t")):
             if not names or program.stem in names:
                 status, said = _run_program(program, folder, runtime)
