@@ -197,7 +197,12 @@ class _Birth:
                 request.set(root=staging.root, images_dir_fd=directories[0], work_dir_fd=directories[1])
                 for name, path in staging.names.items():
                     request.add("ext_mnt", name, path)
-                running = rpc.Criu(criu, keep=tuple(self._keep), stdio=self.options.stdio)
+                running = rpc.Criu(
+                    criu,
+                    keep=tuple(self._keep),
+                    stdio=self.options.stdio,
+                    no_new_privileges=self.config.process is not None and self.config.process.no_new_privileges,
+                )
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
             self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
             with running:
