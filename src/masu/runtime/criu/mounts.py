@@ -65,10 +65,13 @@ def tell_dumped(options: rpc.Options, pid: int, config: Config, rootfs: str) -> 
 def _destinations(config: Config, rootfs: str, points: dict[str, MountInfo]) -> list[str]:
     found = [inside_root(entry.destination, rootfs) for _, entry, _ in binds(config, rootfs)]
     for entry in config.mounts:
-        # With a cgroup namespace, and on v2, these are file systems of the container's own, which CRIU mounts itself.
+        # With a cgroup namespace these are file systems of the container's own, which CRIU mounts itself.
         if entry.type == "cgroup" and not _has_cgroup_namespace(config):
-            below = inside_root(entry.destination, rootfs) + "/"
-            found += [point for point, seen in points.items() if point.startswith(below) and seen.fstype == "cgroup"]
+            point = inside_root(entry.destination, rootfs)
+            below = point + "/"
+            found += [at for at, seen in points.items() if at.startswith(below) and seen.fstype == "cgroup"]
+            if point in points and points[point].fstype == "cgroup2":
+                found.append(point)  # left to CRIU it would become the whole tree
     # In a user namespace devices are binds of the host's nodes; elsewhere these are no mount points.
     found += [device.path for device in config.linux.devices]
     return [*found, *DEVICES] if _is_mapped(config) else found
@@ -165,7 +168,12 @@ class Staging:
         return here
 
     def _leave(self) -> None:
-        namespaces.join(self._host, namespaces.CLONE_NEWNS)
+        try:
+            namespaces.join(self._host, namespaces.CLONE_NEWNS)
+        except KernelError:
+            # Whoever removes the directory now must not come upon the root file system and the host's sources in it.
+            m.unmount(self.directory, detach=True)
+            raise
         os.fchdir(self._cwd)  # setns(2) has put us into the root
 
     def _close(self) -> None:
@@ -256,10 +264,13 @@ class Staging:
             return
         for entry in config.mounts:
             if entry.type == "cgroup":
+                point = inside_root(entry.destination, rootfs)
                 for controller, path in cgroup.paths().items():
                     if controller:
                         mount = _mount_point_of(path).rpartition("/")[2]
-                        self.names[f"{inside_root(entry.destination, rootfs)}/{mount}"] = path
+                        self.names[f"{point}/{mount}"] = path
+                    elif cgroup.mode == "v2":
+                        self.names[point] = path
 
 
 def _mount_point(root: int, path: str, where: str, *, directory: bool) -> int:

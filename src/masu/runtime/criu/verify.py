@@ -95,7 +95,8 @@ class Verifier:
             # Without its namespace CRIU mounts the whole tree anew. To be written to, that would be the host's.
             seen_only = "cgroup" in self._left_out and _is_readonly(entry) and not self._admin
             if entry.fstype not in types or not (own or seen_only):
-                raise _refused(pid, "mounts", f"{entry.mount_point} shows a cgroup that is not the container's")
+                what = f"shows a cgroup that is not the container's: {entry.root}"
+                raise _refused(pid, "mounts", f"{entry.mount_point} {what}")
         elif entry.fstype not in types and not self._is_device(entry):
             raise _refused(pid, "mounts", f"{entry.mount_point} is a mount ({entry.fstype}) that config.json has not")
 
