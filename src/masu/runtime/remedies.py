@@ -74,10 +74,31 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         data = op.fields["data"]
         assert isinstance(data, bytes)
         error.detail = f'value "{data.decode()}"'
+    elif op.name == "proc_write":
+        _label(error, op)
     elif op.name == "open_tree" and number == e.ENOENT and op.where.startswith("linux.devices"):
         error.hint = "with a user namespace devices are bound from the host, which has none there: make it first"
     elif op.name == "setuser" and number == e.EINVAL:
         error.hint = "add the id to linux.uidMappings and gidMappings, or choose a mapped one"
+
+
+# What the security modules say to a label -> what that means.
+_LABELS = {
+    ("self/attr/apparmor/exec", e.ENOENT): "no such profile is loaded: apparmor_parser --replace FILE loads one",
+    ("self/attr/apparmor/exec", e.EACCES): "the profile that masu-oci itself is under does not allow it",
+    ("self/attr/exec", e.EINVAL): "the SELinux policy knows no such label",
+    ("self/attr/exec", e.EACCES): "the SELinux policy does not allow it; see the audit log",
+    ("self/attr/keycreate", e.EINVAL): "the SELinux policy knows no such label",
+    ("self/attr/keycreate", e.EACCES): "the SELinux policy does not allow it; see the audit log",
+}
+
+
+def _label(error: KernelError, op: Op) -> None:
+    path, data = op.fields["path"], op.fields["data"]
+    assert isinstance(path, str)
+    assert isinstance(data, bytes)
+    error.detail = data.decode(errors="replace")
+    error.hint = _LABELS.get((path, error.errno), "")
 
 
 def _mount(error: KernelError, op: Op) -> None:
