@@ -5,6 +5,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 [ -d /sys/kernel/security ] && mount -t securityfs security /sys/kernel/security
+[ -d /sys/fs/selinux ] && mount -t selinuxfs selinux /sys/fs/selinux
 mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup  # as systemd does
 grep -q ' /dev ' /proc/mounts || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
