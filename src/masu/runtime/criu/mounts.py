@@ -65,13 +65,10 @@ def tell_dumped(options: rpc.Options, pid: int, config: Config, rootfs: str) -> 
 def _destinations(config: Config, rootfs: str, points: dict[str, MountInfo]) -> list[str]:
     found = [inside_root(entry.destination, rootfs) for _, entry, _ in binds(config, rootfs)]
     for entry in config.mounts:
-        # With a cgroup namespace these are file systems of the container's own, which CRIU mounts itself.
-        if entry.type == "cgroup" and not _has_cgroup_namespace(config):
-            point = inside_root(entry.destination, rootfs)
-            below = point + "/"
-            found += [at for at, seen in points.items() if at.startswith(below) and seen.fstype == "cgroup"]
-            if point in points and points[point].fstype == "cgroup2":
-                found.append(point)  # left to CRIU it would become the whole tree
+        # With a cgroup namespace, and on v2, these are file systems of the container's own, which CRIU mounts itself.
+        if entry.type == "cgroup" and not has_cgroup_namespace(config):
+            below = inside_root(entry.destination, rootfs) + "/"
+            found += [point for point, seen in points.items() if point.startswith(below) and seen.fstype == "cgroup"]
     # In a user namespace devices are binds of the host's nodes; elsewhere these are no mount points.
     found += [device.path for device in config.linux.devices]
     return [*found, *DEVICES] if _is_mapped(config) else found
@@ -94,7 +91,7 @@ def binds(config: Config, rootfs: str) -> list[tuple[int, Mount, m.MountOptions]
     return found
 
 
-def _has_cgroup_namespace(config: Config) -> bool:
+def has_cgroup_namespace(config: Config) -> bool:
     return any(space.type == "cgroup" for space in config.linux.namespaces)
 
 
@@ -260,17 +257,14 @@ class Staging:
         self.names[point] = f"{self.directory}/{other}"
 
     def _name_cgroups(self, config: Config, rootfs: str, cgroup: Cgroup) -> None:
-        if _has_cgroup_namespace(config):
+        if has_cgroup_namespace(config):
             return
         for entry in config.mounts:
             if entry.type == "cgroup":
-                point = inside_root(entry.destination, rootfs)
                 for controller, path in cgroup.paths().items():
                     if controller:
                         mount = _mount_point_of(path).rpartition("/")[2]
-                        self.names[f"{point}/{mount}"] = path
-                    elif cgroup.mode == "v2":
-                        self.names[point] = path
+                        self.names[f"{inside_root(entry.destination, rootfs)}/{mount}"] = path
 
 
 def _mount_point(root: int, path: str, where: str, *, directory: bool) -> int:
