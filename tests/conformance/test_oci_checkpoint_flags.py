@@ -139,6 +139,8 @@ def test_into_another_cgroup(runtime: Runtime, criu: str, busybox: Path, talks: 
     assert after.say("two") == "2 two"
     groups = Path(f"/proc/{second.pid}/cgroup").read_text().splitlines()
     its = next((line for line in groups if ":pids:" in line), groups[-1])  # v2 alone has but one line
+    if runtime.name == "runc" and its.startswith("0::"):
+        pytest.skip("runc 1.1 tells CRIU of no cgroup on v2: the container is where the first was")
     assert its.endswith(":/masu-test-placed/second")
     (limit,) = below_cgroups("masu-test-placed/second/pids.max")
     assert limit.read_text() == "20\n"

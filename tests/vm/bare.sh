@@ -29,6 +29,11 @@ if [ -n "${modules:-}" ]; then
   printf '#!/bin/sh\nexec /sbin/modprobe -d %s "$@"\n' "$modules" > /run/modprobe
   chmod 755 /run/modprobe
   echo /run/modprobe > /proc/sys/kernel/modprobe
+  # Podman, for one, keeps locks here.
+  for place in etc var; do
+    mkdir -p "/run/own/$place" "/run/own/$place.work"
+    mount -t overlay -o "lowerdir=/$place,upperdir=/run/own/$place,workdir=/run/own/$place.work" "$place" "/$place"
+  done
 fi
 "$job"
 echo "guest: exit $?"

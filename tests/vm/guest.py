@@ -37,7 +37,9 @@ FORMS = {
     "bare": uml.PROGRAM, "systemd": uml.PROGRAM, "hybrid": uml.PROGRAM,
     "qemu": qemu.PROGRAM, "selinux": qemu.PROGRAM,
 }  # fmt: skip
-# The guest's own: all of /run is a tmpfs there; not /run itself, where systemd forbids devices.
+# The guest's own. In a bare one tests may put something else onto /run; with systemd /tmp is the machine's, and /run
+# itself forbids devices.
+BARE_SCRATCH = "/tmp/guest"
 SCRATCH = "/run/guest"
 
 JOB = """#!/bin/sh
@@ -68,7 +70,7 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
     job.write_text(
         JOB.format(
             path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
-            scratch=SCRATCH,
+            scratch=SCRATCH if form in ("systemd", "hybrid") else BARE_SCRATCH,
             root=shlex.quote(str(ROOT)),
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
             command=shlex.join(command),
