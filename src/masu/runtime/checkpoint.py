@@ -23,6 +23,7 @@ from masu.runtime.criu import mounts, rpc
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.delete import delete
+from masu.runtime.notify import with_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _dump(
     leave_running: bool,
     pre_dump: bool,
 ) -> None:
-    config = container.config()
+    config = with_mount(container.config(), container)
     request = common(options, image_files.DUMP_LOG, config)
     request.set(
         images_dir_fd=images.fd,

@@ -25,7 +25,7 @@ from _socket import AF_UNIX, SOCK_STREAM, socket
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import fds, namespaces, pidfd, procfs
 from masu.runtime import facts as machine
-from masu.runtime import lifecycle
+from masu.runtime import lifecycle, notify
 from masu.runtime.container import Container
 from masu.runtime.create import Undo, begin, check_sysctls, write_pid_file
 from masu.runtime.criu import images as image_files
@@ -145,6 +145,7 @@ def _make(
             manager = options.cgroup_manager
             cgroup, scope = make_cgroup(container, config, machine.gather(), undo, warnings, manager=manager)
             undo.add(restored.reap)
+            config = notify.for_restore(config, container, bundle.rootfs)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
             except rpc.Failed as error:
