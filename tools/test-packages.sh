@@ -12,6 +12,7 @@ wish newuidmap uidmap
 wish linux.uml user-mode-linux
 wish qemu-system-x86_64 qemu-system-x86
 wish modprobe kmod
+wish secilc secilc
 wish apparmor_parser apparmor
 # Guests boot the machine's own systemd: it is unpacked, not started.
 wish systemctl systemd

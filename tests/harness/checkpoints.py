@@ -109,7 +109,13 @@ class Box:
         return int(self.runtime.state(self.id)["pid"])
 
     def cgroups(self) -> list[Path]:
-        return list(Path("/sys/fs/cgroup").glob(f"*/{self.id}"))
+        return below_cgroups(self.id)
+
+
+def below_cgroups(path: str) -> list[Path]:
+    """What has this path in the cgroup tree, or in those of v1."""
+    top = Path("/sys/fs/cgroup")
+    return [found for pattern in (path, f"*/{path}") for found in top.glob(pattern)]
 
 
 def dumped(box: Box, talk: Talk) -> None:

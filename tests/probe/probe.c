@@ -526,6 +526,18 @@ static int cmd_syscall(int n, char **v)
 	return 0;
 }
 
+/* keylabel: the security label of the session keyring. */
+static int cmd_keylabel(int n, char **v)
+{
+	(void)n, (void)v;
+	char label[256] = "";
+	if (syscall(SYS_keyctl, 17L /* KEYCTL_GET_SECURITY */, -3L /* KEY_SPEC_SESSION_KEYRING */, label, sizeof label) < 0)
+		error_line();
+	else
+		puts(label);
+	return 0;
+}
+
 /* socket FAMILY TYPE: may it be made? */
 static int cmd_socket(int n, char **v)
 {
@@ -625,6 +637,7 @@ static const struct {
 	{ "signals", cmd_signals }, { "sleep", cmd_sleep }, { "pause", cmd_sleep }, { "memhog", cmd_memhog },
 	{ "burn", cmd_burn }, { "forks", cmd_forks }, { "uname", cmd_uname }, { "rlimits", cmd_rlimits }, { "ns", cmd_ns },
 	{ "pids", cmd_pids }, { "sched", cmd_sched }, { "clocks", cmd_clocks }, { "syscall", cmd_syscall },
+	{ "keylabel", cmd_keylabel },
 	{ "socket", cmd_socket }, { "unshare", cmd_unshare }, { "getxattr", cmd_getxattr }, { "echo", cmd_echo },
 	{ "stderr", cmd_stderr }, { "stdin", cmd_stdin }, { "spam", cmd_spam }, { "exec", cmd_exec },
 	{ "notify", cmd_notify },

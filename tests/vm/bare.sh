@@ -5,6 +5,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 [ -d /sys/kernel/security ] && mount -t securityfs security /sys/kernel/security
+[ -d /sys/fs/selinux ] && mount -t selinuxfs selinux /sys/fs/selinux
 mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup  # as systemd does
 grep -q ' /dev ' /proc/mounts || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
@@ -28,6 +29,11 @@ if [ -n "${modules:-}" ]; then
   printf '#!/bin/sh\nexec /sbin/modprobe -d %s "$@"\n' "$modules" > /run/modprobe
   chmod 755 /run/modprobe
   echo /run/modprobe > /proc/sys/kernel/modprobe
+  # Podman, for one, keeps locks here.
+  for place in etc var; do
+    mkdir -p "/run/own/$place" "/run/own/$place.work"
+    mount -t overlay -o "lowerdir=/$place,upperdir=/run/own/$place,workdir=/run/own/$place.work" "$place" "/$place"
+  done
 fi
 "$job"
 echo "guest: exit $?"

@@ -8,9 +8,10 @@ installed. /run and $TMPDIR are its own. The forms:
     bare      cgroup v2 alone; bare.sh is PID 1, its child has the top of the cgroup tree for itself
     systemd   cgroup v2 alone; systemd is PID 1, with the units in units/ and no others: the system bus and the job
     hybrid    the same with the controllers on cgroup v1
-    qemu      as bare, with Debian's own kernel: cpuset, hugetlb, AppArmor, SELinux, what CRIU needs, modules
+    qemu      as bare, with Debian's own kernel: cpuset, hugetlb, AppArmor, what CRIU needs, modules
+    selinux   the same with SELinux in AppArmor's place, without a policy
 
-The first three are by User-mode Linux (uml.py), the last by QEMU (qemu.py). What all have in common is the job, a
+The first three are by User-mode Linux (uml.py), the others by QEMU (qemu.py). What all have in common is the job, a
 script written for each guest. Its output and its status come over the console.
 """
 
@@ -31,8 +32,14 @@ from vm import qemu, uml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FORMS = {"bare": uml.PROGRAM, "systemd": uml.PROGRAM, "hybrid": uml.PROGRAM, "qemu": qemu.PROGRAM}
-# The guest's own: all of /run is a tmpfs there; not /run itself, where systemd forbids devices.
+# {form: the program that has to be there}
+FORMS = {
+    "bare": uml.PROGRAM, "systemd": uml.PROGRAM, "hybrid": uml.PROGRAM,
+    "qemu": qemu.PROGRAM, "selinux": qemu.PROGRAM,
+}  # fmt: skip
+# The guest's own. In a bare one tests may put something else onto /run; with systemd /tmp is the machine's, and /run
+# itself forbids devices.
+BARE_SCRATCH = "/tmp/guest"
 SCRATCH = "/run/guest"
 
 JOB = """#!/bin/sh
@@ -48,13 +55,14 @@ class Outcome:
     """How a guest's job ended: `status` is its exit status, None when the guest went down before."""
 
     def __init__(self, output: str) -> None:
-        found = re.search(r"^guest: exit (\d+)\r?$", output, re.MULTILINE)
+        found = re.search(r"^guest: exit (\d+)$", output, re.MULTILINE)
         self.status = int(found[1]) if found else None
         self.output = output
 
 
 def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **environment: str) -> Outcome:
-    """Runs `command` in a guest of that form, in the checkout's folder; `folder` is for files of the guest.
+    """Runs `command` in a guest of that form, in the checkout's folder; `folder` is for files of the guest:
+    `console` is what it says.
 
     Raises TimeoutError with the output so far; then the guest is gone, too. Raises qemu.Missing.
     """
@@ -62,7 +70,7 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
     job.write_text(
         JOB.format(
             path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
-            scratch=SCRATCH,
+            scratch=SCRATCH if form in ("systemd", "hybrid") else BARE_SCRATCH,
             root=shlex.quote(str(ROOT)),
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
             command=shlex.join(command),
@@ -70,35 +78,41 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
     )
     job.chmod(0o755)
     argv, own_environment = kernel(form, job, folder)
-    guest = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **own_environment},
-        start_new_session=True,
-        text=True,
-        errors="replace",
-    )
+    console = folder / "console"
+    with console.open("wb") as said:
+        guest = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **own_environment},
+            start_new_session=True,
+        )
     try:
-        return Outcome(guest.communicate(timeout=timeout_s)[0])
+        guest.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        os.killpg(guest.pid, signal.SIGKILL)
-        raise TimeoutError(f"the guest did not end in {timeout_s:g} s:\n{guest.communicate()[0]}") from None
-    except BaseException:
-        os.killpg(guest.pid, signal.SIGKILL)
-        guest.communicate()
-        raise
+        raise TimeoutError(f"the guest did not end in {timeout_s:g} s:\n{_text(console)}") from None
+    finally:
+        if guest.returncode is None:
+            os.killpg(guest.pid, signal.SIGKILL)
+            guest.wait()
+    return Outcome(_text(console))
+
+
+def _text(file: Path) -> str:
+    return file.read_text(errors="replace").replace("\r\n", "\n")
 
 
 def kernel(form: str, job: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
     """The command line and the environment of the guest's kernel."""
-    if form in ("qemu", "bare"):
+    if form in ("bare", "qemu", "selinux"):
         needed = (folder, ROOT, programs.cache(), Path(sys.prefix))
         told = [f"job={job}", "keep=" + ":".join(str(path) for path in needed if Path("/tmp") in path.parents)]
-        if form == "qemu":
-            return qemu.command(folder, HERE / "bare.sh", *told), {}
-        return uml.command(HERE / "bare.sh", *told), uml.environment(folder)
+        if form == "bare":
+            return uml.command(HERE / "bare.sh", *told), uml.environment(folder)
+        if form == "selinux":
+            told += ["security=selinux", "selinux=1"]
+        return qemu.command(folder, HERE / "bare.sh", *told), {}
     told = ["systemd.unified_cgroup_hierarchy=0"] if form == "hybrid" else []
     told += [
         "systemd.unit=job.service", f"systemd.setenv=job={job}",

@@ -12,19 +12,25 @@ from vm import guest, qemu
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 CONTROLLERS = "tests/kernel/test_cgroups_v2_controllers.py"
+DEBIAN = "cpuset or passed_down or apparmor or goes_on or all_that"
+DEBIAN_FILES = [
+    CONTROLLERS, "tests/kernel/test_cgroups_v2.py",
+    "tests/conformance/test_oci_apparmor.py", "tests/conformance/test_oci_checkpoint.py",
+]  # fmt: skip
 
 # Fewer than these at hand would mean that the tests were not found or had nothing to run on: {name: (form, least
 # number of tests, pytest's arguments)}.
 JOBS: dict[str, tuple[str, int, list[str]]] = {
     "cgroups": ("bare", 25, [CONTROLLERS, "tests/kernel/test_cgroups_v2.py"]),
-    # A controller that User-mode Linux lacks, and hugetlb in its place among the others.
-    "cpuset": ("qemu", 2, ["-k", "cpuset or passed_down", "tests/kernel/test_cgroups_v2.py", CONTROLLERS]),
     # Without ps(1), which is at a loss with User-mode Linux's /proc/stat.
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
     "processes": ("bare", 1, ["-k", "full", "tests/conformance/test_oci_process.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
+    # What User-mode Linux lacks. `./test` has not the time for all of CRIU's: docs/conformance.md says how to run them.
+    "debian": ("qemu", 12, ["-k", f"not runc and ({DEBIAN})", *DEBIAN_FILES]),
+    "selinux": ("selinux", 7, ["-k", "not runc", "tests/conformance/test_oci_selinux.py"]),
 }
 
 

@@ -7,6 +7,7 @@ import posix as os
 from masu.errors import InvalidArgument, KernelError, closest
 from masu.linux import _sys
 
+CLONE_FS = 0x00000200  # unshare: root, working directory and umask of one's own
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000

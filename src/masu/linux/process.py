@@ -7,6 +7,7 @@ from masu.linux import _sys, spawn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 def become_subreaper() -> None:
@@ -31,3 +32,12 @@ def die_with_parent(number: int) -> None:
 def set_name(name: str) -> None:
     """What ps(1) shows as comm, 15 bytes of it."""
     _sys.set_process_name(name)
+
+
+def gain_no_privileges() -> None:
+    """From now on neither the calling thread nor what it starts gains privileges by execve(2); there is no way back.
+    Raises KernelError."""
+    try:
+        _sys.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    except OSError as e:
+        raise KernelError("prctl", "PR_SET_NO_NEW_PRIVS", e.errno or 0) from e

@@ -13,7 +13,7 @@ from os import O_APPEND, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_PATH, O_RDONLY, O_W
 
 from masu.errors import InvalidArgument
 from masu.linux import namespaces
-from masu.plan import mounts, process
+from masu.plan import labels, mounts, process
 from masu.plan.draft import Draft
 from masu.plan.host import Host, Rootfs, Wishes
 from masu.plan.ops import NONE, Op
@@ -62,10 +62,11 @@ def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: 
     _add_group_joins(draft, wishes)
     spaces.add(draft, wishes)
     process.add_affinity(draft, config.process, "process")
-    if wishes.keyring:
-        draft.inside.append(Op("keyring", name=wishes.keyring))
     if _needs_procfs(config):
         draft.inside.append(Op("procfs"))
+    if wishes.keyring:
+        draft.inside += labels.of_keyring(config.process, host, "process")
+        draft.inside.append(Op("keyring", name=wishes.keyring))
     if config.linux.net_devices:
         draft.inside.append(Op("sync", "linux.netDevices", name=SYNC_NETWORK))
     if spaces.new_mount:
@@ -137,10 +138,11 @@ def build_exec(
         # the cloner is outside of it (cgroups(7), "Delegation containment"). systemd mounts it so.
         draft.inside.append(Op("setns", slot=slot, nstype=late))
     process.add_affinity(draft, spec, where, one_more=True)
-    if wishes.keyring:
-        draft.inside.append(Op("keyring", name=wishes.keyring))
     if spec.apparmor_profile or spec.selinux_label:
         draft.inside.append(Op("procfs"))
+    if wishes.keyring:
+        draft.inside += labels.of_keyring(spec, host, where)
+        draft.inside.append(Op("keyring", name=wishes.keyring))
     process.add_console(draft, spec, wishes, around)
     process.add_identity(draft, spec, host, wishes, around)
     _, execute = process.add_program(draft, spec, wishes, around)

@@ -1,4 +1,4 @@
-"""Labels of the security modules: of the process, and of what is mounted for it.
+"""Labels of the security modules: of the process, of its keyring, and of what is mounted for it.
 
 Where the module is not there or off nobody would heed them: that is refused, as runc refuses it.
 """
@@ -43,6 +43,15 @@ def of_process(process: Process, host: Host, where: str) -> list[Op]:
         data = process.selinux_label.encode()
         ops.append(Op("proc_write", where + ".selinuxLabel", path="self/attr/exec", data=data))
     return ops
+
+
+def of_keyring(process: Process, host: Host, where: str) -> list[Op]:
+    """What labels the session keyring that is made next like the process, so that no other container's gets at it. The
+    exec takes it back (SELinux resets it there)."""
+    if not process.selinux_label or not host.selinux:
+        return []
+    data = process.selinux_label.encode()
+    return [Op("proc_write", where + ".selinuxLabel", path="self/attr/keycreate", data=data)]
 
 
 def of_mounts(config: Config, host: Host) -> str:

@@ -17,7 +17,6 @@ from fcntl import F_GETFL, fcntl
 
 from masu.errors import DataLoss, FailedPrecondition, InvalidArgument, MasuError
 from masu.linux import namespaces, pidfd, procfs
-from masu.runtime import notify
 from masu.runtime.container import Container
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc
@@ -87,7 +86,7 @@ def _dump(
     leave_running: bool,
     pre_dump: bool,
 ) -> None:
-    config = notify.as_made(container.config(), container)
+    config = notify.with_mount(container.config(), container)
     request = common(options, image_files.DUMP_LOG, config)
     request.set(
         images_dir_fd=images.fd,

@@ -22,6 +22,7 @@ import select
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
 
 from masu.errors import KernelError
+from masu.linux import paths
 from masu.spec.mounts import Mount
 
 TYPE_CHECKING = False
@@ -41,26 +42,46 @@ _BARRIER_S = 30.0
 
 def with_directory(config: Config, container: Container) -> Config:
     """Makes the directory for the socket; the configuration that shows it to the container. Raises KernelError."""
+    directory = _make_directory(container)
+    process = config.process
+    if process is not None:
+        process = process.replace(env=(*process.env, f"NOTIFY_SOCKET={_INSIDE}/{_NAME}"))
+    return config.replace(mounts=(*config.mounts, _mount(directory)), process=process)
+
+
+def _make_directory(container: Container) -> str:
     directory = _directory(container)
     try:
         os.mkdir(directory)
         os.chmod(directory, 0o755)  # for any user of the container, whatever our umask; what is above it is 0700
     except OSError as error:
         raise KernelError("mkdir", directory, error.errno or 0) from error
-    return as_made(config, container)
+    return directory
 
 
-def as_made(config: Config, container: Container) -> Config:
-    """The configuration that the container was made by: with the directory if it has one."""
-    directory = _directory(container)
-    if not os.path.isdir(directory):
-        return config
+def _mount(directory: str) -> Mount:
     options = ("bind", "nosuid", "noexec", "nodev", "ro")
-    mount = Mount(destination=_INSIDE, type="bind", source=directory, options=options)
-    process = config.process
-    if process is not None:
-        process = process.replace(env=(*process.env, f"NOTIFY_SOCKET={_INSIDE}/{_NAME}"))
-    return config.replace(mounts=(*config.mounts, mount), process=process)
+    return Mount(destination=_INSIDE, type="bind", source=directory, options=options)
+
+
+def with_mount(config: Config, container: Container) -> Config:
+    """The configuration as the container has it: with the directory, if it was created with one."""
+    directory = _directory(container)
+    return config.replace(mounts=(*config.mounts, _mount(directory))) if os.path.isdir(directory) else config
+
+
+def for_restore(config: Config, container: Container, rootfs: str) -> Config:
+    """The same for a container to be restored, of which only the checkpoint knows: with an empty directory, to which a
+    program that was ready long ago sends nothing any more, if there is a place for it. Raises KernelError."""
+    if any(entry.destination.rstrip("/") == _INSIDE for entry in config.mounts):
+        return config
+    root = paths.open_root(rootfs)
+    try:
+        if not paths.exists_in_root(root, _INSIDE + "/."):  # a directory
+            return config
+    finally:
+        os.close(root)
+    return config.replace(mounts=(*config.mounts, _mount(_make_directory(container))))
 
 
 class Relay:

@@ -78,6 +78,8 @@ def look(error: KernelError, ops: list[Op], op: Op) -> None:
         data = op.fields["data"]
         assert isinstance(data, bytes)
         error.detail = f'value "{data.decode()}"'
+    elif op.name == "proc_write":
+        _label(error, op)
     elif op.name == "open_tree" and number == e.ENOENT and op.where.startswith("linux.devices"):
         error.hint = "with a user namespace devices are bound from the host, which has none there: make it first"
     elif op.name == "scheduler" and number == e.EPERM and op.fields["policy"] in _REALTIME and _may_nice():
@@ -101,6 +103,25 @@ def _resctrl(error: KernelError) -> None:
 
 def _may_nice() -> bool:
     return bool(capabilities.current().effective >> capabilities.NUMBERS["CAP_SYS_NICE"] & 1)
+
+
+# What the security modules say to a label -> what that means.
+_LABELS = {
+    ("self/attr/apparmor/exec", e.ENOENT): "no such profile is loaded: apparmor_parser --replace FILE loads one",
+    ("self/attr/apparmor/exec", e.EACCES): "the profile that masu-oci itself is under does not allow it",
+    ("self/attr/exec", e.EINVAL): "the SELinux policy knows no such label",
+    ("self/attr/exec", e.EACCES): "the SELinux policy does not allow it; see the audit log",
+    ("self/attr/keycreate", e.EINVAL): "the SELinux policy knows no such label",
+    ("self/attr/keycreate", e.EACCES): "the SELinux policy does not allow it; see the audit log",
+}
+
+
+def _label(error: KernelError, op: Op) -> None:
+    path, data = op.fields["path"], op.fields["data"]
+    assert isinstance(path, str)
+    assert isinstance(data, bytes)
+    error.detail = data.decode(errors="replace")
+    error.hint = _LABELS.get((path, error.errno), "")
 
 
 def _mount(error: KernelError, op: Op) -> None:

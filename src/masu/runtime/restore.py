@@ -25,7 +25,7 @@ from _socket import AF_UNIX, SOCK_STREAM, socket
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import fds, namespaces, pidfd, procfs, spawn
 from masu.runtime import facts as machine
-from masu.runtime import lifecycle
+from masu.runtime import lifecycle, notify
 from masu.runtime.container import Container
 from masu.runtime.create import Undo, begin, check_sysctls, write_pid_file
 from masu.runtime.criu import images as image_files
@@ -147,8 +147,6 @@ def _make(
         with container.lock():
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
             if options.notify:
-                from masu.runtime import notify  # by whom a service manager has started
-
                 config = notify.with_directory(config, container)
             host = machine.gather()
             if options.rootless is not None:
@@ -157,6 +155,8 @@ def _make(
             manager = options.cgroup_manager
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager)
             undo.add(restored.reap)
+            if not options.notify:
+                config = notify.for_restore(config, container, bundle.rootfs)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
             except rpc.Failed as error:
@@ -165,8 +165,7 @@ def _make(
                     # CRIU opens images and files of the host's stdio as it.
                     error.hint = f"root of the container's user namespace must be able to read them; {error.hint}"
                 elif "No mapping for" in error.detail:
-                    more = ", and with NOTIFY_SOCKET if it had that" if not options.notify else ""
-                    error.hint = f"restore it with the mounts that it was made with{more}; {error.hint}"
+                    error.hint = f"restore it with the mounts that it was made with; {error.hint}"
                 raise
     except BaseException as error:
         undo.run(error)
@@ -212,7 +211,12 @@ class _Birth:
                 request.set(root=staging.root, images_dir_fd=directories[0], work_dir_fd=directories[1])
                 for name, path in staging.names.items():
                     request.add("ext_mnt", name, path)
-                running = rpc.Criu(criu, keep=tuple(self._keep), stdio=self.options.stdio)
+                running = rpc.Criu(
+                    criu,
+                    keep=tuple(self._keep),
+                    stdio=self.options.stdio,
+                    no_new_privileges=self.config.process is not None and self.config.process.no_new_privileges,
+                )
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
             self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
             with running:

@@ -66,7 +66,7 @@ def _destinations(config: Config, rootfs: str, points: dict[str, MountInfo]) -> 
     found = [inside_root(entry.destination, rootfs) for _, entry, _ in binds(config, rootfs)]
     for entry in config.mounts:
         # With a cgroup namespace, and on v2, these are file systems of the container's own, which CRIU mounts itself.
-        if entry.type == "cgroup" and not _has_cgroup_namespace(config):
+        if entry.type == "cgroup" and not has_cgroup_namespace(config):
             below = inside_root(entry.destination, rootfs) + "/"
             found += [point for point, seen in points.items() if point.startswith(below) and seen.fstype == "cgroup"]
     # In a user namespace devices are binds of the host's nodes; elsewhere these are no mount points.
@@ -91,7 +91,7 @@ def binds(config: Config, rootfs: str) -> list[tuple[int, Mount, m.MountOptions]
     return found
 
 
-def _has_cgroup_namespace(config: Config) -> bool:
+def has_cgroup_namespace(config: Config) -> bool:
     return any(space.type == "cgroup" for space in config.linux.namespaces)
 
 
@@ -165,7 +165,12 @@ class Staging:
         return here
 
     def _leave(self) -> None:
-        namespaces.join(self._host, namespaces.CLONE_NEWNS)
+        try:
+            namespaces.join(self._host, namespaces.CLONE_NEWNS)
+        except KernelError:
+            # Whoever removes the directory now must not come upon the root file system and the host's sources in it.
+            m.unmount(self.directory, detach=True)
+            raise
         os.fchdir(self._cwd)  # setns(2) has put us into the root
 
     def _close(self) -> None:
@@ -252,7 +257,7 @@ class Staging:
         self.names[point] = f"{self.directory}/{other}"
 
     def _name_cgroups(self, config: Config, rootfs: str, cgroup: Cgroup) -> None:
-        if _has_cgroup_namespace(config):
+        if has_cgroup_namespace(config):
             return
         for entry in config.mounts:
             if entry.type == "cgroup":

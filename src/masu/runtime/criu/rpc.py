@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+from _thread import allocate_lock, start_new_thread
 
 from masu.errors import DataLoss, FailedPrecondition, KernelError, MasuError, Unavailable
-from masu.linux import fds, spawn
+from masu.linux import fds, namespaces, process, spawn
 from masu.runtime.criu import wire
 from masu.runtime.criu.wire import Message
 
@@ -104,18 +105,31 @@ def find() -> str:
 
 class Criu:
     """One running `criu swrk`, for `with`: at the end it has exited. Without `stdio` what it says before it has a log
-    is kept for errors; a restore gives it what the restored process shall have."""
+    is kept for errors; a restore gives it what the restored process shall have. With `no_new_privileges` neither it nor
+    what it restores can gain privileges: CRIU itself has kept that since 3.19 only."""
 
     __slots__ = ("_said", "_socket", "pid")
 
-    def __init__(self, path: str, *, keep: tuple[int, ...] = (), stdio: tuple[int, int, int] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        keep: tuple[int, ...] = (),
+        stdio: tuple[int, int, int] | None = None,
+        no_new_privileges: bool = False,
+    ) -> None:
         self._said = os.memfd_create("criu", os.MFD_CLOEXEC)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         try:
             arguments = ["criu", "swrk", str(theirs.fileno())]
-            stdio = stdio or (null, self._said, self._said)
-            self.pid = spawn.spawn(path, arguments, os.environ, keep=(theirs.fileno(), *keep), stdio=stdio)
+            kept = (theirs.fileno(), *keep)
+            given = stdio or (null, self._said, self._said)
+
+            def start() -> int:
+                return spawn.spawn(path, arguments, os.environ, keep=kept, stdio=given)
+
+            self.pid = _without_privileges(start) if no_new_privileges else start()
         except BaseException:
             self._socket.close()
             os.close(self._said)
@@ -220,6 +234,32 @@ class Criu:
         last = f": {said[-1]}" if said else ""
         hint = "criu check tells whether it works here"
         return Failed("criu", detail=f"it ended without an answer: {how}{last}", hint=hint)
+
+
+def _without_privileges(start: Callable[[], int]) -> int:
+    """`start` called where no privileges can be gained any more: in a thread that ends with it, since there is no way
+    back. What it raises is raised."""
+    done = allocate_lock()
+    results: list[int] = []
+    failures: list[MasuError] = []
+
+    def body() -> None:
+        try:
+            # A thread that shares these with another cannot join a mount namespace (setns(2)), as our caller is to.
+            namespaces.unshare(namespaces.CLONE_FS)
+            process.gain_no_privileges()
+            results.append(start())
+        except MasuError as error:
+            failures.append(error)
+        finally:
+            done.release()
+
+    done.acquire()
+    start_new_thread(body, ())
+    done.acquire()
+    if failures:
+        raise failures[0]
+    return results[0]
 
 
 def _check(answer: Message) -> None:

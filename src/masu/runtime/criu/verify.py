@@ -44,6 +44,7 @@ class Verifier:
         self._devices = [path for path in staging.names.values() if path.startswith("/dev/")]
         self._cgroup_roots = [mounts.root_of(path) for path in set(cgroup.paths().values())]
         self._mask = _capability_mask(config)
+        self._sees_all = cgroup.mode == "v2" and not mounts.has_cgroup_namespace(config)
         self._admin = bool(self._mask & 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"])
 
     # ---- namespaces and mounts ----
@@ -92,12 +93,18 @@ class Verifier:
                 raise _refused(pid, "mounts", f"{entry.mount_point} is writable, in config.json it is read-only")
         elif entry.fstype in ("cgroup", "cgroup2"):
             own = any(_is_below(entry.root, root) for root in self._cgroup_roots)
-            # Without its namespace CRIU mounts the whole tree anew. To be written to, that would be the host's.
-            seen_only = "cgroup" in self._left_out and _is_readonly(entry) and not self._admin
-            if entry.fstype not in types or not (own or seen_only):
-                raise _refused(pid, "mounts", f"{entry.mount_point} shows a cgroup that is not the container's")
+            if entry.fstype not in types or not (own or self._may_show_all(entry)):
+                what = f"shows a cgroup that is not the container's: {entry.root}"
+                raise _refused(pid, "mounts", f"{entry.mount_point} {what}")
         elif entry.fstype not in types and not self._is_device(entry):
             raise _refused(pid, "mounts", f"{entry.mount_point} is a mount ({entry.fstype}) that config.json has not")
+
+    def _may_show_all(self, entry: MountInfo) -> bool:
+        if self._sees_all:  # as in a create (plan.cgroup_mounts)
+            writable = [mount for mount in self._config.mounts if mount.type == "cgroup" and "ro" not in mount.options]
+            return bool(writable) or _is_readonly(entry)
+        # Without its namespace CRIU mounts the whole tree anew. To be written to, that would be the host's.
+        return "cgroup" in self._left_out and _is_readonly(entry) and not self._admin
 
     def _must_be_readonly(self, source: MountInfo) -> bool:
         root = self._config.root
