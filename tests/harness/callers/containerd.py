@@ -45,7 +45,14 @@ class Containerd:
         self.premises = premises
         folder = premises.folder
         config = folder / "config.toml"
-        config.write_text((PLACES + document.snippet("containerd", "toml") + MACHINE).replace("{folder}", str(folder)))
+        told = document.snippet("containerd", "toml")
+        if premises.systemd:
+            # The last table of the document's is that of the runtime's options.
+            told = told.replace("default_runtime_name", 'snapshotter = "native"\ndefault_runtime_name')
+            told += "SystemdCgroup = true\n"
+            premises.environment["CONTAINERD_SNAPSHOTTER"] = "native"
+        text = PLACES + told + MACHINE
+        config.write_text(text.replace("{folder}", str(folder)))
         self.words = [peer("ctr"), "--address", str(folder / "containerd.sock")]
         # The --root that the shim gives to whatever runtime it is.
         self.runtime_root = premises.path("/run/containerd/runc/default")

@@ -35,12 +35,18 @@ class Docker:
         self.environment = {"DOCKER_CONFIG": str(self.folder / "cli"), "DOCKER_BUILDKIT": "0"}
         self.words = [_debians("docker"), "--host", f"unix://{self.socket}"]
         self.config: dict[str, Any] = json.loads(document.snippet("Docker", "json"))
+        if premises.systemd:
+            self.config["exec-opts"] = ["native.cgroupdriver=systemd"]
         self.configure()
         self._stack = ExitStack()
         server: list[str | Path] = [peer("dockerd"), "--config-file", self.folder / "daemon.json"]
         server += ["--host", f"unix://{self.socket}", "--pidfile", self.folder / "pid"]
-        server += ["--data-root", self.folder / "root", "--exec-root", exec_root, "--storage-driver", "overlay2"]
-        server += ["--cgroup-parent", f"/{premises.cgroup}"]
+        server += ["--data-root", self.folder / "root", "--exec-root", exec_root]
+        if premises.systemd:
+            server += ["--cgroup-parent", premises.cgroup]
+            server += ["--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+        else:
+            server += ["--cgroup-parent", f"/{premises.cgroup}", "--storage-driver", "overlay2"]
         # A machine without CAP_SYS_RESOURCE (CI often is one) cannot lower it.
         server += ["--oom-score-adjust", "0"]
         # BuildKit in dockerd calls whatever is found as runc.
@@ -64,7 +70,7 @@ class Docker:
         # dockerd 20.10 does not read OCI layouts.
         words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
         words += [f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"]
-        subprocess.run(words, check=True, timeout=60)
+        self.premises.run(words)
         self("load", "-q", "-i", str(archive))
         archive.unlink()
 

@@ -30,8 +30,9 @@ class Podman:
         conf = premises.folder / "containers.conf"
         conf.write_text(MACHINE + document.snippet("Podman", "toml"))
         self.environment = {"CONTAINERS_CONF": str(conf)}
-        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", "overlay"]
-        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        driver, manager = ("vfs", "systemd") if premises.systemd else ("overlay", "cgroupfs")
+        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", driver]
+        self.words += ["--cgroup-manager", manager, "--events-backend", "file"]
         self.states = "/run/masu/oci"
         self._load(str(archive("busybox", premises.folder)))
 
@@ -49,7 +50,8 @@ class Podman:
 
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         """`run` or `create`, below the premises' cgroup parent."""
-        return [verb, "--cgroup-parent", f"/{self.premises.cgroup}", "--network", network, *options]
+        parent = self.premises.cgroup if self.premises.systemd else f"/{self.premises.cgroup}"
+        return [verb, "--cgroup-parent", parent, "--network", network, *options]
 
     def terminal(self, *args: str) -> Terminal:
         return Terminal([*self.premises.prefix, *self.words, *args], env=self.premises.environment | self.environment)
