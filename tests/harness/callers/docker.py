@@ -14,6 +14,7 @@ import images
 import pytest
 
 from harness.callers import Premises, document
+from harness.callers.person import Person
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
@@ -66,11 +67,7 @@ class Docker:
         (self.folder / "daemon.json").write_text(json.dumps(self.config))
 
     def _load(self, name: str) -> None:
-        archive = self.folder / f"{name}.tar"
-        # dockerd 20.10 does not read OCI layouts.
-        words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
-        words += [f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"]
-        self.premises.run(words)
+        archive = _archive(self.premises, name)
         self("load", "-q", "-i", str(archive))
         archive.unlink()
 
@@ -109,6 +106,42 @@ class Docker:
             assert self.runtime_states() == []
         finally:
             self._stack.close()
+
+
+class RootlessDocker(Docker):
+    """The same as a user who is not root, by Debian's dockerd-rootless.sh: RootlessKit and slirp4netns."""
+
+    SCRIPT = Path("/usr/share/docker.io/contrib/dockerd-rootless.sh")
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        person = Person(premises)
+        # Mostly root's alone.
+        tun = premises.folder / "tun"
+        premises.run(["mknod", "--mode=666", tun, "c", "10", "200"])
+        premises.run(["mount", "--bind", tun, "/dev/net/tun"])
+        self.environment = person.environment
+        self.words = [*person.words, _debians("docker"), "--host", f"unix://{person.runtime}/docker.sock"]
+        config = person.write(".config/docker/daemon.json", document.snippet("Docker", "json"))
+        server: list[str | Path] = [*person.words, "sh", self.SCRIPT, "--config-file", config]
+        # Overlays in a user namespace are a matter of the kernel; copies always work.
+        server += ["--storage-driver", "vfs"]
+        self._stack = ExitStack()
+        self._stack.enter_context(premises.daemon(server, [*self.words, "version"], env=self.environment))
+        self.runtime_root = premises.path(f"{person.runtime}/docker/runtime-runc/moby")
+        try:
+            self("load", "-q", "-i", person.take(_archive(premises, "busybox")))
+        except BaseException:
+            self._stack.close()
+            raise
+
+
+def _archive(premises: Premises, name: str) -> Path:
+    """A test image in Docker's own format: dockerd 20.10 does not read OCI layouts."""
+    archive = premises.folder / f"{name}.tar"
+    words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
+    premises.run([*words, f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"])
+    return archive
 
 
 def _debians(name: str) -> str:

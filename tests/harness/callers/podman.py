@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from harness.callers import Premises, document
 from harness.callers.archives import archive
+from harness.callers.person import Person
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
@@ -75,39 +75,22 @@ class Podman:
 
 
 class RootlessPodman(Podman):
-    """The same as a user who is not root; account, subordinate ids and home exist in the premises only.
+    """The same as a user who is not root.
 
     Rootless containers have no network here but the host's: /dev/net/tun is root's.
     """
 
-    UID = 1234
-
     def __init__(self, premises: Premises) -> None:
         self.premises = premises
-        home, runtime = "/run/home", f"/run/user/{self.UID}"
+        person = Person(premises)
         # Where the document says that it goes.
-        conf, image = f"{home}/.config/containers/containers.conf", f"{home}/busybox.tar"
-        for place in (home, f"{home}/.config", os.path.dirname(conf), runtime):
-            premises.run(["install", "-d", "-m", "700", "-o", str(self.UID), "-g", str(self.UID), place])
-        account = f"person:x:{self.UID}:{self.UID}::{home}:/bin/sh\n"
-        for name, lines in {
-            "passwd": Path("/etc/passwd").read_text() + account,
-            "group": Path("/etc/group").read_text() + f"person:x:{self.UID}:\n",
-            "subuid": "person:200000:65536\n",
-            "subgid": "person:200000:65536\n",
-        }.items():
-            (premises.folder / name).write_text(lines)
-            premises.run(["mount", "--bind", premises.folder / name, f"/etc/{name}"])
-        premises.path(conf).write_text(MACHINE + document.snippet("Podman", "toml"))
-        archive("busybox", premises.folder).chmod(0o644)
-        premises.run(["cp", premises.folder / "busybox.tar", image])
-        self.environment = {"HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
-        ids = ["--reuid", str(self.UID), "--regid", str(self.UID), "--init-groups"]
+        person.write(".config/containers/containers.conf", MACHINE + document.snippet("Podman", "toml"))
+        self.environment = person.environment
         # Overlays in a user namespace are a matter of the kernel; copies always work.
-        self.words = [peer("setpriv"), *ids, "env", "--chdir", home, peer("podman"), "--storage-driver", "vfs"]
+        self.words = [*person.words, peer("podman"), "--storage-driver", "vfs"]
         self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        self.states = f"{runtime}/masu/oci"
-        self._load(image)
+        self.states = f"{person.runtime}/masu/oci"
+        self._load(person.take(archive("busybox", premises.folder)))
 
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         return [verb, "--network", network, *options]
