@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -301,6 +302,16 @@ def test_buildkit(docker: Docker, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text('FROM busybox\nRUN ["/nothing"]\n')
     # masu-oci's hint, nobody else's
     assert "the path is looked up inside the container" in docker.try_(*build, env=kit).stderr
+
+
+def test_checkpoint(docker: Docker, box: str) -> None:
+    """With a CRIU that works on this kernel, or without: the container goes on, and the reason is told."""
+    works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
+    done = docker.try_("checkpoint", "create", "--leave-running", box, "first")
+    assert (done.returncode == 0) == works, done.stderr
+    assert works or re.search(r"criu failed: .*\(CRIU's log: /.*dump.log\)", done.stderr), done.stderr
+    assert docker("checkpoint", "ls", box).split()[2:] == (["first"] if works else [])
+    assert docker("exec", box, "echo", "alive") == "alive\n"
 
 
 @pytest.fixture(scope="module")

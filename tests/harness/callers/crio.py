@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from harness.callers.archives import archive
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
+# Of CAP_SYS_RESOURCE, which CI machines often lack.
+CAPABLE = bool(int(re.findall(r"CapBnd:\s+(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 24 & 1)
 IMAGES = {"busybox": "localhost/busybox:latest", "redis": "localhost/redis:latest"}
 STATES = {"masu": "/run/masu/oci", "runc": "/run/runc"}  # runtime_root
 PLACES = """

@@ -36,6 +36,7 @@ class Docker:
         self.environment = {"DOCKER_CONFIG": str(self.folder / "cli"), "DOCKER_BUILDKIT": "0"}
         self.words = [_debians("docker"), "--host", f"unix://{self.socket}"]
         self.config: dict[str, Any] = json.loads(document.snippet("Docker", "json"))
+        self.config["experimental"] = True  # checkpoints are
         if premises.systemd:
             self.config["exec-opts"] = ["native.cgroupdriver=systemd"]
         self.configure()
