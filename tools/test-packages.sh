@@ -28,6 +28,9 @@ wish podman podman
 wish catatonit catatonit
 [ -x /usr/lib/podman/netavark ] || wishes="$wishes netavark"
 wish buildah buildah
+# Rootless Docker and its network.
+wish rootlesskit rootlesskit
+wish slirp4netns slirp4netns
 wish containerd containerd
 wish dockerd docker.io
 if ! printf 'int main(void) { return 0; }' | clang -fsanitize=address,fuzzer-no-link -x c -o /dev/null - 2> /dev/null; then

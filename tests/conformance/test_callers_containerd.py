@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness.callers import check_shell, document
 from harness.callers.containerd import IMAGE, Containerd
 from harness.callers.cri import NODE, OWN, Cri, Message, Refused, decode
 from harness.engine import wait_until
-from harness.programs import MASU_OCI
+from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
 
@@ -102,6 +103,16 @@ def test_pause(containerd: Containerd, box: str) -> None:
 
 def test_metrics(containerd: Containerd, box: str) -> None:
     assert re.search(r"^pids.current\s+1\s*$", containerd("tasks", "metrics", box), re.MULTILINE)
+
+
+def test_checkpoint(containerd: Containerd, box: str) -> None:
+    """With a CRIU that works on this kernel, or without: the container goes on, and the reason is told."""
+    works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
+    done = containerd.try_("tasks", "checkpoint", box)
+    assert (done.returncode == 0) == works, done.stderr
+    assert works or re.search(r"criu failed: .*\(CRIU's log: /.*dump.log\)", done.stderr), done.stderr
+    assert containerd.status(box) == "RUNNING"
+    assert containerd("tasks", "exec", "--exec-id", "after", box, "echo", "alive") == "alive\n"
 
 
 def test_kill(containerd: Containerd) -> None:

@@ -6,14 +6,16 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import check_shell, document
-from harness.callers.docker import Docker
+from harness.callers import at_work, check_shell, document, person
+from harness.callers.docker import Docker, RootlessDocker
 from harness.engine import alive, wait_until
-from harness.programs import MASU_OCI
+from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
 
@@ -287,3 +289,58 @@ def test_buildkit(docker: Docker, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text('FROM busybox\nRUN ["/nothing"]\n')
     # masu-oci's hint, nobody else's
     assert "the path is looked up inside the container" in docker.try_(*build, env=kit).stderr
+
+
+def test_checkpoint(docker: Docker, box: str) -> None:
+    """With a CRIU that works on this kernel, or without: the container goes on, and the reason is told."""
+    works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
+    done = docker.try_("checkpoint", "create", "--leave-running", box, "first")
+    assert (done.returncode == 0) == works, done.stderr
+    assert works or re.search(r"criu failed: .*\(CRIU's log: /.*dump.log\)", done.stderr), done.stderr
+    assert docker("checkpoint", "ls", box).split()[2:] == (["first"] if works else [])
+    assert docker("exec", box, "echo", "alive") == "alive\n"
+
+
+@pytest.fixture(scope="module")
+def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootlessDocker]:
+    person.skip_unless_possible()
+    if not RootlessDocker.SCRIPT.exists():
+        pytest.skip(f"{RootlessDocker.SCRIPT} is not installed")
+    with at_work(RootlessDocker, tmp_path_factory) as it:
+        yield it
+
+
+def test_rootless_run(rootless: RootlessDocker) -> None:
+    run = ["run", "--rm", "--runtime=masu"]
+    assert rootless(*run, "busybox", "id") == "uid=0(root) gid=0(root) groups=0(root)\n"
+    inside, outside, length = rootless(*run, "busybox", "cat", "/proc/self/uid_map").split()[:3]
+    assert (inside, outside, length) == ("0", str(person.UID), "1")
+    assert rootless(*run, "--user", "5:6", "--group-add", "7", "busybox", "id") == "uid=5 gid=6 groups=6,7\n"
+    assert rootless.try_(*run, "busybox", "sh", "-c", "exit 5").returncode == 5
+    missing = rootless.try_(*run, "busybox", "/nothing")
+    assert (missing.returncode, "no such file or directory" in missing.stderr) == (127, True)
+    rootless(*run, "--privileged", "busybox", "mount", "-t", "tmpfs", "t", "/tmp")
+    assert "Seccomp:\t2" in rootless(*run, "busybox", "grep", "Seccomp:", "/proc/self/status")
+
+
+def test_rootless_life(rootless: RootlessDocker) -> None:
+    script = "trap 'exit 6' TERM; echo up; httpd -p 80 -h /etc; while :; do sleep 0.1; done"
+    rootless("run", "-d", "--runtime=masu", "--name", "box", "-p", "8080:80", "busybox", "sh", "-c", script)
+    (id,) = rootless.runtime_states()
+    assert id == rootless.inspect("box")["Id"]
+    assert rootless.try_("exec", "box", "sh", "-c", "exit 3").returncode == 3
+    with rootless.terminal("exec", "-it", "box", "sh") as terminal:
+        terminal.wait_for("# ")
+        terminal.type("tty; exit 4\r")
+        terminal.wait_for("/dev/pts/")
+        terminal.rest()
+        assert terminal.wait() == 4
+    wait_until(lambda: "up" in rootless("logs", "box"))
+    # The port is the user's, by RootlessKit; the container's bridge is in its namespaces.
+    client = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/passwd').read().decode())"
+    fetch = [sys.executable, "-c", client]
+    wait_until(lambda: rootless.premises.run(fetch, check=False).stdout.startswith("root:"))
+    rootless("stop", "box")
+    assert rootless.inspect("box")["State"]["ExitCode"] == 6
+    rootless("rm", "box")
+    assert rootless.runtime_states() == []

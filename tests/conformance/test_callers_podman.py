@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.callers import at_work, check_shell, document
+from harness.callers import at_work, check_shell, document, person
 from harness.callers.podman import Podman, RootlessPodman
 from harness.engine import wait_until
-from harness.programs import MASU_OCI, peer
+from harness.programs import MASU_OCI
 
 pytestmark = pytest.mark.root
 
@@ -187,11 +186,7 @@ def test_build(podman: Podman, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RootlessPodman]:
-    peer("newuidmap")
-    if subprocess.run(
-        ["setpriv", "--reuid", "1234", MASU_OCI, "--version"], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("this checkout is not another user's to read")
+    person.skip_unless_possible()
     with at_work(RootlessPodman, tmp_path_factory) as it:
         yield it
 
@@ -200,7 +195,7 @@ def test_rootless_run(rootless: RootlessPodman) -> None:
     run = rootless.own("run", "--rm")
     assert rootless(*run, "busybox", "id") == "uid=0(root) gid=0(root)\n"
     inside, outside, length = rootless(*run, "busybox", "cat", "/proc/self/uid_map").split()[:3]
-    assert (inside, outside, length) == ("0", str(rootless.UID), "1")
+    assert (inside, outside, length) == ("0", str(person.UID), "1")
     assert rootless(*run, "--user", "5", "busybox", "id", "-u") == "5\n"
     assert rootless.try_(*run, "busybox", "sh", "-c", "exit 5").returncode == 5
     assert "Read-only" in rootless.try_(*run, "--read-only", "busybox", "touch", "/x").stderr

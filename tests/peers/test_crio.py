@@ -14,13 +14,11 @@ from typing import Any
 import pytest
 from harness.callers import Premises
 from harness.callers.cri import Cri, Refused
-from harness.callers.crio import IMAGES, Crio, skip_unless_installed
+from harness.callers.crio import CAPABLE, IMAGES, Crio, skip_unless_installed
 from harness.engine import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 POD, OWN, NODE = 0, 1, 2  # NamespaceMode
-# Of CAP_SYS_RESOURCE, which CI machines often lack.
-CAPABLE = bool(int(re.findall(r"CapBnd:\s+(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 24 & 1)
 RUNNING = ["sh", "-c", "trap 'exit 6' TERM; echo up; while :; do sleep 0.1; done"]
 
 

@@ -1,19 +1,21 @@
-"""masu-oci under the suites of runc, crun and runtime-tools: what fails is what tests/peers/expected says, and why.
+"""masu-oci under the suites of runc, crun and runtime-tools, and under critest by way of containerd and CRI-O.
 
-A suite's bugs, what this machine lacks, and words that are another program's own name stand there; nothing else may.
+What fails is what tests/peers/expected says, and why. A suite's bugs, what this machine lacks, and words that are
+another program's own name stand there; nothing else may.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 from harness.programs import MASU_OCI, peer
 
-from peers import crunsuite, runcsuite, validation
+from peers import critest, crunsuite, runcsuite, validation
 from peers.tap import Case, report
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
@@ -22,6 +24,8 @@ SUITES: dict[str, tuple[Callable[[str, TextIO], list[Case]], tuple[str, ...]]] =
     "runc": (runcsuite.run, ("go", "make", "bats", "jq", "gawk", "bc", "debootstrap", "xz")),
     "crun": (crunsuite.run, ("cc",)),
     "runtime-tools": (validation.run, ("go", "make")),
+    "critest-containerd": (partial(critest.run, caller="containerd"), ("containerd", "skopeo", "docker-registry")),
+    "critest-crio": (partial(critest.run, caller="crio"), ("conmon", "skopeo", "docker-registry")),
 }
 
 

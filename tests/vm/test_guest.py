@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import images
 import pytest
 from harness import programs
 from vm import guest, qemu
@@ -26,6 +27,7 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
     "processes": ("bare", 1, ["-k", "full", "tests/conformance/test_oci_process.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
+    "callers": ("systemd", 3, ["tests/conformance/test_callers_systemd.py"]),
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
     # What User-mode Linux lacks. `./test` has not the time for all of CRIU's: docs/conformance.md says how to run them.
@@ -38,7 +40,10 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
 def test_in_a_guest(name: str, tmp_path: Path) -> None:
     form, least, arguments = JOBS[name]
     programs.peer(guest.FORMS[form])
-    programs.probe()  # compiled here: a guest is slow in starting processes, and sees this cache read-only
+    # Made here: a guest is slow in starting processes, and sees this cache read-only.
+    programs.probe()
+    for image in ("busybox", "redis"):
+        images.layout(image)
     command = ["python", "tests/harness/subreaper.py", "python", "-m", "pytest", "-q", "--color=no"]
     try:
         outcome = guest.run(

@@ -17,6 +17,7 @@ from fcntl import F_GETFL, fcntl
 
 from masu.errors import DataLoss, FailedPrecondition, InvalidArgument, MasuError
 from masu.linux import namespaces, pidfd, procfs
+from masu.runtime import notify
 from masu.runtime.container import Container
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc

@@ -26,6 +26,13 @@ class Caller:
         self.premises = premises
         self.environment: dict[str, str] = {}
 
+    @classmethod
+    def skip_unless_installed(cls) -> None:
+        for name in (*cls.PROGRAMS, "unshare", "nsenter", "ip"):
+            peer(name)
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+
     def __call__(self, *args: str, **options: Any) -> str:
         """Standard output of a command that succeeds."""
         return self.try_(*args, check=True, **options).stdout
@@ -50,10 +57,7 @@ Kind = TypeVar("Kind", bound=Caller)
 @contextmanager
 def at_work(kind: type[Kind], folders: pytest.TempPathFactory) -> Iterator[Kind]:
     """A caller in new premises; a skip where it is not installed."""
-    for name in (*kind.PROGRAMS, "unshare", "nsenter", "ip"):
-        peer(name)
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+    kind.skip_unless_installed()
     with Premises(folders.mktemp(kind.__name__.lower())) as premises, kind(premises) as it:
         yield it
 

@@ -34,16 +34,24 @@ sandbox_image = "docker.io/library/redis:latest"
 class Containerd(Caller):
     """A daemon on its own socket and roots; busybox is imported.
 
-    config.toml is the document's, and what this machine needs. A context: the daemon ends with it.
+    config.toml is the document's, with `runtime` for masu-oci, what this machine needs, and `more`. A context: the
+    daemon ends with it.
     """
 
     PROGRAMS = ("containerd", "ctr")
 
-    def __init__(self, premises: Premises) -> None:
+    def __init__(self, premises: Premises, *, runtime: str = MASU_OCI, more: str = "") -> None:
         super().__init__(premises)
         folder = premises.folder
         config = folder / "config.toml"
-        config.write_text((PLACES + document.snippet("containerd", "toml") + MACHINE).replace("{folder}", str(folder)))
+        told = document.snippet("containerd", "toml").replace(MASU_OCI, runtime)
+        if premises.systemd:
+            # The last table of the document's is that of the runtime's options.
+            told = told.replace("default_runtime_name", 'snapshotter = "native"\ndefault_runtime_name')
+            told += "SystemdCgroup = true\n"
+            premises.environment["CONTAINERD_SNAPSHOTTER"] = "native"
+        text = PLACES + told + MACHINE + more
+        config.write_text(text.replace("{folder}", str(folder)))
         self.words = [peer("ctr"), "--address", str(folder / "containerd.sock")]
         # The --root that the shim gives to whatever runtime it is.
         self.runtime_root = premises.path("/run/containerd/runc/default")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from harness.callers.archives import archive
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
+# Of CAP_SYS_RESOURCE, which CI machines often lack.
+CAPABLE = bool(int(re.findall(r"CapBnd:\s+(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 24 & 1)
 IMAGES = {"busybox": "localhost/busybox:latest", "redis": "localhost/redis:latest"}
 STATES = {"masu": "/run/masu/oci", "runc": "/run/runc"}  # runtime_root
 PLACES = """
@@ -76,11 +79,11 @@ NETWORK = {
 class Crio:
     """A daemon on its own socket and roots, its pods on a bridge in the premises' network; busybox and redis are there.
 
-    crio.conf.d/masu.conf is the document's; beside it stands runc, for a runtime handler of that name. A context: the
-    daemon ends with it.
+    crio.conf.d/masu.conf is the document's, with `runtime` for masu-oci; beside it stands runc, for a runtime handler
+    of that name. A context: the daemon ends with it.
     """
 
-    def __init__(self, premises: Premises) -> None:
+    def __init__(self, premises: Premises, *, runtime: str = MASU_OCI) -> None:
         self.premises = premises
         folder = self.folder = premises.folder
         self.socket = folder / "crio.sock"
@@ -90,7 +93,7 @@ class Crio:
         (folder / "cni" / "masu.conflist").write_text(json.dumps(NETWORK))
         places = {"folder": folder, "pinns": program("pinns"), "runc": peer("runc")}
         (folder / "crio.conf").write_text(PLACES.format_map(places))
-        (folder / "crio.conf.d" / "masu.conf").write_text(document.snippet("CRI-O", "toml"))
+        (folder / "crio.conf.d" / "masu.conf").write_text(document.snippet("CRI-O", "toml").replace(MASU_OCI, runtime))
         (folder / "crictl.yaml").write_text(f"runtime-endpoint: unix://{self.socket}\ntimeout: 60\n")
         self.words = [program("crictl"), "--config", str(folder / "crictl.yaml")]
         for name, image in IMAGES.items():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import images
 
 from harness.callers import Caller, Premises, document
+from harness.callers.person import Person
 from harness.programs import MASU_OCI, peer
 
 
@@ -22,7 +22,7 @@ class Docker(Caller):
     daemon.json is the document's, and what this machine needs. A context: the daemon ends with it.
     """
 
-    PROGRAMS = ("dockerd", "docker", "containerd", "skopeo")
+    PROGRAMS: ClassVar[tuple[str, ...]] = ("dockerd", "docker", "containerd", "skopeo")
 
     def __init__(self, premises: Premises) -> None:
         super().__init__(premises)
@@ -35,12 +35,19 @@ class Docker(Caller):
         self.environment = {"DOCKER_CONFIG": str(self.folder / "cli"), "DOCKER_BUILDKIT": "0"}
         self.words = [_debians("docker"), "--host", f"unix://{self.socket}"]
         self.config: dict[str, Any] = json.loads(document.snippet("Docker", "json"))
+        self.config["experimental"] = True  # checkpoints are
+        if premises.systemd:
+            self.config["exec-opts"] = ["native.cgroupdriver=systemd"]
         self.configure()
         self._stack = ExitStack()
         server: list[str | Path] = [peer("dockerd"), "--config-file", self.folder / "daemon.json"]
         server += ["--host", f"unix://{self.socket}", "--pidfile", self.folder / "pid"]
-        server += ["--data-root", self.folder / "root", "--exec-root", exec_root, "--storage-driver", "overlay2"]
-        server += ["--cgroup-parent", f"/{premises.cgroup}"]
+        server += ["--data-root", self.folder / "root", "--exec-root", exec_root]
+        if premises.systemd:
+            server += ["--cgroup-parent", premises.cgroup]
+            server += ["--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+        else:
+            server += ["--cgroup-parent", f"/{premises.cgroup}", "--storage-driver", "overlay2"]
         # A machine without CAP_SYS_RESOURCE (CI often is one) cannot lower it.
         server += ["--oom-score-adjust", "0"]
         # BuildKit in dockerd calls whatever is found as runc.
@@ -60,11 +67,7 @@ class Docker(Caller):
         (self.folder / "daemon.json").write_text(json.dumps(self.config))
 
     def _load(self, name: str) -> None:
-        archive = self.folder / f"{name}.tar"
-        # dockerd 20.10 does not read OCI layouts.
-        words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
-        words += [f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"]
-        subprocess.run(words, check=True, timeout=60)
+        archive = _archive(self.premises, name)
         self("load", "-q", "-i", str(archive))
         archive.unlink()
 
@@ -89,6 +92,43 @@ class Docker(Caller):
             assert self.runtime_states() == []
         finally:
             self._stack.close()
+
+
+class RootlessDocker(Docker):
+    """The same as a user who is not root, by Debian's dockerd-rootless.sh: RootlessKit and slirp4netns."""
+
+    SCRIPT = Path("/usr/share/docker.io/contrib/dockerd-rootless.sh")
+    PROGRAMS: ClassVar[tuple[str, ...]] = (*Docker.PROGRAMS, "rootlesskit", "slirp4netns")
+
+    def __init__(self, premises: Premises) -> None:
+        Caller.__init__(self, premises)
+        person = Person(premises)
+        # Mostly root's alone.
+        tun = premises.folder / "tun"
+        premises.run(["mknod", "--mode=666", tun, "c", "10", "200"])
+        premises.run(["mount", "--bind", tun, "/dev/net/tun"])
+        self.environment = person.environment
+        self.words = [*person.words, _debians("docker"), "--host", f"unix://{person.runtime}/docker.sock"]
+        config = person.write(".config/docker/daemon.json", document.snippet("Docker", "json"))
+        server: list[str | Path] = [*person.words, "sh", self.SCRIPT, "--config-file", config]
+        # Overlays in a user namespace are a matter of the kernel; copies always work.
+        server += ["--storage-driver", "vfs"]
+        self._stack = ExitStack()
+        self._stack.enter_context(premises.daemon(server, [*self.words, "version"], env=self.environment))
+        self.runtime_root = premises.path(f"{person.runtime}/docker/runtime-runc/moby")
+        try:
+            self("load", "-q", "-i", person.take(_archive(premises, "busybox")))
+        except BaseException:
+            self._stack.close()
+            raise
+
+
+def _archive(premises: Premises, name: str) -> Path:
+    """A test image in Docker's own format: dockerd 20.10 does not read OCI layouts."""
+    archive = premises.folder / f"{name}.tar"
+    words = [peer("skopeo"), "--insecure-policy", "copy", "-q"]
+    premises.run([*words, f"oci:{images.layout(name)}", f"docker-archive:{archive}:{name}:latest"])
+    return archive
 
 
 def _debians(name: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from harness.callers import Caller, Premises, document
 from harness.callers.archives import archive
+from harness.callers.person import Person
 from harness.programs import MASU_OCI, peer
 
 # For machines without CAP_SYS_RESOURCE (CI often is one): podman's own defaults raise limits.
@@ -27,8 +27,9 @@ class Podman(Caller):
         conf = premises.folder / "containers.conf"
         conf.write_text(MACHINE + document.snippet("Podman", "toml"))
         self.environment = {"CONTAINERS_CONF": str(conf)}
-        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", "overlay"]
-        self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        driver, manager = ("vfs", "systemd") if premises.systemd else ("overlay", "cgroupfs")
+        self.words = [peer("podman"), "--root", str(premises.folder / "root"), "--storage-driver", driver]
+        self.words += ["--cgroup-manager", manager, "--events-backend", "file"]
         self.states = "/run/masu/oci"
         self._load(str(archive("busybox", premises.folder)))
 
@@ -38,7 +39,8 @@ class Podman(Caller):
 
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         """`run` or `create`, below the premises' cgroup parent."""
-        return [verb, "--cgroup-parent", f"/{self.premises.cgroup}", "--network", network, *options]
+        parent = self.premises.cgroup if self.premises.systemd else f"/{self.premises.cgroup}"
+        return [verb, "--cgroup-parent", parent, "--network", network, *options]
 
     def runtime_states(self) -> list[str]:
         """Containers that the runtime knows of. Podman gives no --root: it is the default one."""
@@ -56,39 +58,22 @@ class Podman(Caller):
 
 
 class RootlessPodman(Podman):
-    """The same as a user who is not root; account, subordinate ids and home exist in the premises only.
+    """The same as a user who is not root.
 
     Rootless containers have no network here but the host's: /dev/net/tun is root's.
     """
 
-    UID = 1234
-
     def __init__(self, premises: Premises) -> None:
         Caller.__init__(self, premises)
-        home, runtime = "/run/home", f"/run/user/{self.UID}"
+        person = Person(premises)
         # Where the document says that it goes.
-        conf, image = f"{home}/.config/containers/containers.conf", f"{home}/busybox.tar"
-        for place in (home, f"{home}/.config", os.path.dirname(conf), runtime):
-            premises.run(["install", "-d", "-m", "700", "-o", str(self.UID), "-g", str(self.UID), place])
-        account = f"person:x:{self.UID}:{self.UID}::{home}:/bin/sh\n"
-        for name, lines in {
-            "passwd": Path("/etc/passwd").read_text() + account,
-            "group": Path("/etc/group").read_text() + f"person:x:{self.UID}:\n",
-            "subuid": "person:200000:65536\n",
-            "subgid": "person:200000:65536\n",
-        }.items():
-            (premises.folder / name).write_text(lines)
-            premises.run(["mount", "--bind", premises.folder / name, f"/etc/{name}"])
-        premises.path(conf).write_text(MACHINE + document.snippet("Podman", "toml"))
-        archive("busybox", premises.folder).chmod(0o644)
-        premises.run(["cp", premises.folder / "busybox.tar", image])
-        self.environment = {"HOME": home, "XDG_RUNTIME_DIR": runtime, "USER": "person"}
-        ids = ["--reuid", str(self.UID), "--regid", str(self.UID), "--init-groups"]
+        person.write(".config/containers/containers.conf", MACHINE + document.snippet("Podman", "toml"))
+        self.environment = person.environment
         # Overlays in a user namespace are a matter of the kernel; copies always work.
-        self.words = [peer("setpriv"), *ids, "env", "--chdir", home, peer("podman"), "--storage-driver", "vfs"]
+        self.words = [*person.words, peer("podman"), "--storage-driver", "vfs"]
         self.words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        self.states = f"{runtime}/masu/oci"
-        self._load(image)
+        self.states = f"{person.runtime}/masu/oci"
+        self._load(person.take(archive("busybox", premises.folder)))
 
     def own(self, verb: str, *options: str, network: str = "none") -> list[str]:
         return [verb, "--network", network, *options]

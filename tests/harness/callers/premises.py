@@ -17,12 +17,19 @@ from harness.programs import peer
 
 # A daemon keeps more on a machine than it can be told to put elsewhere: sockets of shims, keys, addresses given out.
 # The empty directories hide the machine's own where there are such.
-HIDDEN = ("/run", "/etc/docker", "/etc/cni/net.d", "/var/lib/cni")
+HIDDEN = ("/run", "/etc/docker", "/etc/containers/networks", "/etc/cni/net.d", "/var/lib/cni")
 # Where the machine lacks a hierarchy, podman makes directories in its stead in the tmpfs above them all. Here that
 # one is read-only, as it is on a machine with systemd.
 SCRIPT = """
 for place do if [ -d "$place" ]; then mount -t tmpfs -o mode=755 masu-test "$place" || exit; fi; done
 if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then mount -o remount,bind,ro /sys/fs/cgroup || exit; fi
+if [ "$keep" ]; then
+  # All of /run is hidden but what systemd and the bus have there, and the tests of a guest (tests/vm).
+  for name in systemd dbus guest; do
+    if [ -d "/run/$name" ]; then mkdir -p "/var/tmp/$name" && mount --rbind "/run/$name" "/var/tmp/$name" || exit; fi
+  done
+  mount --rbind /var/tmp /run || exit
+fi
 ip link set lo up && echo ready && exec cat
 """
 
@@ -32,14 +39,21 @@ class Premises:
 
     The namespaces live as long as their holder and whatever runs in them; `close` ends all of it, also what a failed
     test left paused or without its daemon.
+
+    With `systemd` the cgroup is a slice, and systemd and the bus are to be spoken to: for a guest (tests/vm), whose
+    kernel knows neither overlays nor bridges.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, systemd: bool = False) -> None:
         self.folder = folder
-        self.cgroup = f"masu-caller-{os.urandom(4).hex()}"
+        self.systemd = systemd
+        # Dashes would be slices within slices.
+        self.cgroup = f"masucaller{os.urandom(4).hex()}.slice" if systemd else f"masu-caller-{os.urandom(4).hex()}"
+        hidden = ["/var/tmp" if systemd and place == "/run" else place for place in HIDDEN]
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
         self._holder = subprocess.Popen(
-            [peer("unshare"), "--mount", "--net", "--propagation", "private", "sh", "-c", SCRIPT, "sh", *HIDDEN],
+            [peer("unshare"), "--mount", "--net", "--propagation", "private", "sh", "-c", SCRIPT, "sh", *hidden],
+            env=os.environ | {"keep": "systemd" if systemd else ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -144,6 +158,8 @@ class Premises:
         self._holder.stdin.close()
         self._holder.wait()
         self._holder.stdout.close()
+        if self.systemd:
+            subprocess.run(["systemctl", "stop", self.cgroup], check=True, timeout=60)
         for folder in sorted(cgroups_of(self.cgroup), reverse=True):
             os.rmdir(folder)
         shutil.rmtree(self.folder, ignore_errors=True)

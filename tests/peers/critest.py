@@ -1,0 +1,213 @@
+"""critest, the validation suite of the Container Runtime Interface (cri-tools), on containerd and on CRI-O.
+
+    PYTHONPATH=tests python -m peers.critest RUNTIME [containerd|crio [FOCUS]]     runs it, prints the row of the table
+
+Its images come from a registry of the premises' own, filled from the test images; all names of registries lead there.
+`critest` is looked for where `crictl` is (callers.crio). The cases about images are about the caller and are left out,
+but for those that run something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as xml
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import images
+from harness.callers import Premises
+from harness.callers.containerd import Containerd
+from harness.callers.crio import CAPABLE, NETWORK, Crio, program
+from harness.programs import compile_static, peer
+from images.layout import CONFIG, CREATED, MANIFEST, tar
+from registryfixture import DockerRegistry
+
+from peers.tap import Case, report
+
+SUITE_SECONDS = 1500
+# About images alone; benchmarks.
+LEFT_OUT = "Image (Manager|Identifier|Consistency)|benchmark"
+PORT = 5000  # in the premises' own network
+REGISTRIES = ("registry.k8s.io", "gcr.io", "k8s.gcr.io")
+CONTAINERD = """
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{folder}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."*"]
+endpoint = ["http://127.0.0.1:{port}"]
+"""
+# CRI-O's sandboxes want an oom_score_adj below the machine's, which takes CAP_SYS_RESOURCE. (containerd can do without:
+# restrict_oom_score_adj.) Where it is missing, this stands before the runtime.
+CLAMP = """#!{python}
+import json, os, sys
+if "create" in sys.argv:
+    path = sys.argv[sys.argv.index("--bundle") + 1] + "/config.json"
+    with open(path) as file:
+        config = json.load(file)
+    least = int(open("/proc/self/oom_score_adj").read())
+    config["process"]["oomScoreAdj"] = max(config["process"].get("oomScoreAdj", least), least)
+    with open(path, "w") as file:
+        json.dump(config, file)
+os.execv("{runtime}", ["{runtime}", *sys.argv[1:]])
+"""
+NGINX = """user nginx;
+worker_processes 1;
+error_log /dev/stderr notice;
+pid /var/run/nginx.pid;
+events {{ worker_connections 64; }}
+http {{ access_log /dev/stdout; server {{ listen {port}; root /usr/share/nginx/html; }} }}
+"""
+PAGE = "<html><head><title>Welcome to nginx!</title></head></html>\n"
+USERS = "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home:/bin/sh\nwww-data:x:33:33::/home:/bin/sh\n"
+GROUPS = "root:x:0:\ndefault-user:x:1000:\nwww-data:x:33:\ngroup-defined-in-image:x:50000:default-user\n"
+
+
+def _nginx(port: int) -> dict[str, str]:
+    return {"etc/nginx/nginx.conf": NGINX.format(port=port), "usr/share/nginx/html/index.html": PAGE, "var/run/.x": ""}
+
+
+# {name in the registry: (test image, what its configuration says besides, files on top of it)}
+# Debian's busybox has not all that the real image's has.
+BUSYBOX = {
+    "bin/pgrep": "#!/bin/sh\nps -o pid,comm | awk -v name=$1 '$2 ~ name { print $1; found = 1 } END { exit !found }'\n",
+    "bin/ipcs": "#!/bin/sh\ncat /proc/sysvipc/shm\n",
+}
+STAGING = "k8s-staging-cri-tools"
+HTTPD = ["sh", "-c", "echo httpd; exec nginx -g 'daemon off;'"]
+IMAGES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "e2e-test-images/busybox:1.29-2": ("busybox", {}, BUSYBOX),
+    "e2e-test-images/nginx:1.14-2": ("nginx", {}, _nginx(80)),
+    "e2e-test-images/httpd:2.4.39-4": ("nginx", {"Cmd": HTTPD}, _nginx(80)),
+    "e2e-test-images/nonewprivs:1.3": ("busybox", {"Cmd": ["/effective"]}, {}),
+    f"{STAGING}/test-image-tag:test": ("busybox", {}, {"etc/passwd": USERS}),
+    f"{STAGING}/hostnet-nginx-amd64:latest": ("nginx", {}, _nginx(12003)),
+    f"{STAGING}/test-image-predefined-group:latest": (
+        "busybox", {"User": "1000"}, {"etc/passwd": USERS, "etc/group": GROUPS},
+    ),
+}  # fmt: skip
+
+
+def run(runtime: str, log: Path, caller: str = "containerd", focus: str = "") -> list[Case]:
+    """Every case with `runtime`, the path of one executable; what the suite writes goes to `log`."""
+    critest = program("critest")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, caller)
+        folder.mkdir()
+        with Premises(folder) as premises, _registry(premises, Path(place)), _serving(caller, premises, runtime) as at:
+            words = [critest, "--runtime-endpoint", f"unix://{at}", "--ginkgo.no-color"]
+            words += ["--ginkgo.junit-report", f"{place}/report.xml"]
+            words += ["--ginkgo.skip", LEFT_OUT, "--ginkgo.focus", focus]
+            done = premises.run(words, check=False, timeout_s=SUITE_SECONDS)
+            log.write_text(done.stdout + done.stderr)
+        return _cases(Path(place, "report.xml"))
+
+
+@contextmanager
+def _serving(caller: str, premises: Premises, runtime: str) -> Iterator[Path]:
+    """The caller, with masu-oci's place taken by `runtime`; its socket."""
+    if caller == "crio":
+        if not CAPABLE:
+            clamp = premises.folder / "clamp"
+            clamp.write_text(CLAMP.format(python=sys.executable, runtime=runtime))
+            clamp.chmod(0o755)
+            runtime = str(clamp)
+        lines = "".join(
+            f'[[registry]]\nprefix = "{name}"\nlocation = "127.0.0.1:{PORT}"\ninsecure = true\n' for name in REGISTRIES
+        )
+        (premises.folder / "registries.conf").write_text(lines)
+        premises.environment["CONTAINERS_REGISTRIES_CONF"] = str(premises.folder / "registries.conf")
+        with Crio(premises, runtime=runtime) as crio:
+            yield crio.socket
+        return
+    (premises.folder / "cni").mkdir()
+    (premises.folder / "cni" / "masu.conflist").write_text(json.dumps(NETWORK))
+    more = CONTAINERD.format(folder=premises.folder, port=PORT)
+    with Containerd(premises, runtime=runtime, more=more) as containerd:
+        containerd.load("redis", "k8s.io")  # of which the sandbox is made
+        yield containerd.socket
+
+
+@contextmanager
+def _registry(premises: Premises, place: Path) -> Iterator[None]:
+    """A registry at 127.0.0.1:5000 of the premises that has the suite's images."""
+    with DockerRegistry(place) as filling:
+        for name, (base, config, files) in IMAGES.items():
+            made = _derived(base, place / "image", config, files)
+            words = [peer("skopeo"), "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{made}:latest"]
+            subprocess.run([*words, f"docker://{filling.host}/{name}"], check=True)
+            shutil.rmtree(made)
+        (kept,) = place.glob("registry-*")
+        data = place / "data"
+        shutil.copytree(kept / "data", data)
+    config_file = place / "registry.yml"
+    config_file.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: 127.0.0.1:{PORT}}}\n"
+    )
+    ready = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {PORT}))"]
+    with premises.daemon([peer("docker-registry"), "serve", config_file], ready):
+        yield
+
+
+def _derived(base: str, target: Path, config: dict[str, Any], files: dict[str, str]) -> Path:
+    """An OCI layout: a test image with a layer of `files` on top and another configuration."""
+    shutil.copytree(images.layout(base), target)
+    index = json.loads((target / "index.json").read_text())
+    descriptor = index["manifests"][0]
+
+    def blob(of: dict[str, Any]) -> Any:
+        return json.loads((target / "blobs" / of["digest"].replace(":", "/")).read_text())
+
+    manifest = blob(descriptor)
+    image = blob(manifest["config"])
+    image["config"] |= config
+    with tempfile.TemporaryDirectory() as place:
+        for name, text in files.items():
+            path = Path(place, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755 if name.startswith("bin/") else 0o644)
+        if config.get("Cmd") == ["/effective"]:
+            program = Path(place, "effective")
+            shutil.copy(compile_static(Path(__file__).with_name("effective.c")), program)
+            program.chmod(0o4755)
+        archive = tar(Path(place))
+    manifest["layers"].append(_blob(target, archive, "application/vnd.oci.image.layer.v1.tar"))
+    image["rootfs"]["diff_ids"].append(manifest["layers"][-1]["digest"])
+    image["history"].append({"created": CREATED})
+    manifest["config"] = _blob(target, json.dumps(image).encode(), CONFIG)
+    index["manifests"] = [descriptor | _blob(target, json.dumps(manifest).encode(), MANIFEST)]
+    (target / "index.json").write_text(json.dumps(index))
+    return target
+
+
+def _blob(target: Path, content: bytes, media_type: str) -> dict[str, object]:
+    digest = hashlib.sha256(content).hexdigest()
+    (target / "blobs/sha256" / digest).write_bytes(content)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _cases(reported: Path) -> list[Case]:
+    """What a JUnit report says; a case that was left out is marked as skipped there, without a reason."""
+    found = []
+    for case in xml.parse(reported).iter("testcase"):
+        title, status, skipped = case.get("name", ""), case.get("status", ""), case.find("skipped")
+        reason = "" if skipped is None else skipped.get("message", "").partition(" - ")[2]
+        if title.startswith("[It]") and (status != "skipped" or reason):
+            verdict = {"passed": "ok", "skipped": "skip"}.get(status, "failed")
+            found.append(Case(title.removeprefix("[It] [k8s.io] "), verdict, reason))
+    return found
+
+
+if __name__ == "__main__":
+    name = Path(sys.argv[1]).name
+    log = Path(f"critest-{'-'.join(sys.argv[2:3])}-{name}.log").resolve()
+    print(report(name, run(os.path.abspath(sys.argv[1]), log, *sys.argv[2:])))
