@@ -5,12 +5,15 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from harness import leftovers, programs
+from harness.brain import end, keepers_of
+from harness.engine import wait_until
 
 from masu.store import NamespaceStore, Store, open_store
 
@@ -21,7 +24,19 @@ os.environ.setdefault("MASU_BRAIN", "off")
 SKIPS = Path(os.environ.get("MASU_TEST_SKIPS") or Path(__file__).parent / "expected-skips.txt")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+COLD_ONLY = Path(__file__).parent / "cold-only.txt"
+
+
+def by_a_brain() -> bool:
+    return os.environ["MASU_BRAIN"] == "require"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if by_a_brain():
+        patterns = [line.partition(" #")[0].strip() for line in COLD_ONLY.read_text().splitlines() if line[:1] != "#"]
+        cold = [item for item in items if any(fnmatch.fnmatchcase(item.nodeid, pattern) for pattern in patterns)]
+        config.hook.pytest_deselected(items=cold)
+        items[:] = [item for item in items if item not in cold]
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):
@@ -39,6 +54,22 @@ def nothing_left_behind() -> Iterator[None]:
     found = leftovers.left(before, leftovers.snapshot())
     if found:
         pytest.fail("the tests left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brain(nothing_left_behind: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With MASU_BRAIN=require, one brain for all tests: started here, kept from leaving by a call that goes on."""
+    if not by_a_brain():
+        yield
+        return
+    package = programs.ROOT / "src" / "masu"
+    folder = tmp_path_factory.mktemp("brain")
+    command = [str(package / "libexec/masu"), "--root", str(folder), "--run", str(folder), "events"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as held:
+        wait_until(lambda: keepers_of(package))
+        yield
+        held.kill()
+    end(package)
 
 
 class Skips:

@@ -59,16 +59,7 @@ class Installation:
 
     def keepers(self) -> list[int]:
         """Pids of the brains of this installation, whatever namespaces they are for."""
-        entry = str(self.package / "__main__.py").encode()
-        found = []
-        for name in os.listdir("/proc"):
-            try:
-                words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
-                if entry in words and b"masu-brain" in words and parent_of(int(name)) not in found:
-                    found.append(int(name))
-            except OSError:
-                continue
-        return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
+        return keepers_of(self.package)
 
     def keeper(self) -> int:
         pids = self.keepers()
@@ -85,9 +76,7 @@ class Installation:
 
     def stop(self) -> None:
         """Asks it to leave, as init would; waits until it has gone."""
-        for pid in self.keepers():
-            os.kill(pid, signal.SIGTERM)
-            wait_gone(pid)
+        end(self.package)
 
     def close(self) -> None:
         for pid in self.keepers():
@@ -103,6 +92,27 @@ class Installation:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def keepers_of(package: Path) -> list[int]:
+    """Pids of the brains that run the code in this package."""
+    entry = str(package / "__main__.py").encode()
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
+            if entry in words and b"masu-brain" in words:
+                found.append(int(name))
+        except OSError:
+            continue
+    return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
+
+
+def end(package: Path) -> None:
+    """Asks them to leave, as init would; waits until they have gone."""
+    for pid in keepers_of(package):
+        os.kill(pid, signal.SIGTERM)
+        wait_gone(pid)
 
 
 def wait_gone(pid: int) -> None:
