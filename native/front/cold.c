@@ -10,12 +10,13 @@ static bool hold_interrupt(void)
     return (before & mask) == 0;
 }
 
-#define OPTIONS_COUNT 8 /* python -SIE -X utf8 -X interrupt __main__.py PROGRAM */
+#define OPTIONS_COUNT 10 /* python -SIE -X utf8 -X began=… -X interrupt __main__.py PROGRAM */
 
 /* The words that run `program` in the package, at *end room for `more`; NULL-ended. */
 static const char **words(const struct front *front, const char *program, char *entry, size_t size, int more,
                           const char ***end)
 {
+    static char began[32];
     const char **list = sys_memory(sizeof *list * ((size_t)more + OPTIONS_COUNT + 1)), **at = list;
     if (list == NULL) {
         complain(front, "no memory");
@@ -26,6 +27,9 @@ static const char **words(const struct front *front, const char *program, char *
     *at++ = "-SIE"; /* no site, isolated */
     *at++ = "-X";
     *at++ = "utf8";
+    format_text(began, sizeof began, "began=%lu", (unsigned long)front->began_ns);
+    *at++ = "-X"; /* for --timings */
+    *at++ = began;
     if (front->package[0] != '\0' && hold_interrupt()) {
         *at++ = "-X";
         *at++ = "interrupt";

@@ -49,10 +49,13 @@ _NOT_THERE = -1
 class Front:
     """The connection to one front. Its methods may be called by several threads."""
 
-    __slots__ = ("_lock", "_sock", "pid")
+    __slots__ = ("_lock", "_sock", "began_ns", "pid", "taken_ns")
 
-    def __init__(self, sock: socket, pid: int) -> None:
+    def __init__(self, sock: socket, pid: int, began_ns: int = 0, taken_ns: int = 0) -> None:
+        """When the front began, and when we took its call, by CLOCK_MONOTONIC."""
         self.pid = pid
+        self.began_ns = began_ns
+        self.taken_ns = taken_ns
         self._sock = sock
         self._lock = allocate_lock()
 

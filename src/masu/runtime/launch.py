@@ -35,6 +35,7 @@ from _socket import (
     socketpair,
 )
 from _struct import pack, unpack_from
+from time import monotonic_ns
 
 from masu.errors import DataLoss, Unavailable
 from masu.linux import executable, spawn
@@ -55,6 +56,9 @@ from masu.plan.ops import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+
+# What launches have taken: masu-launch, and the kernel for it (--timings).
+spent_ns = 0
 
 INHERIT = (spawn.INHERIT, spawn.INHERIT, spawn.INHERIT)
 
@@ -143,6 +147,8 @@ def launch(
     `keep` are fds that the plan or the program refers to, at their own numbers; `stdio` replaces 0, 1 and 2.
     Raises what the failing operation means (`masu.runtime.failure`); then nothing of the container is left running.
     """
+    global spent_ns
+    begun = monotonic_ns()
     host, child = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     launched = Launched(host, ops)
     stage = 0
@@ -167,6 +173,7 @@ def launch(
     finally:
         if stage:
             spawn.wait(stage)
+        spent_ns += monotonic_ns() - begun
     return launched
 
 

@@ -16,6 +16,7 @@ import os
 import select
 import stat
 import sys
+import time
 from _socket import (
     AF_UNIX,
     SCM_RIGHTS,
@@ -68,7 +69,9 @@ class Refused(Exception):
 class Request:
     """What came from a front, understood. The fds are the owner's to close."""
 
-    __slots__ = ("argv", "cwd", "env", "further", "ignored", "lifeline", "program", "secret", "standard", "umask")
+    __slots__ = (
+        "argv", "began_ns", "cwd", "env", "further", "ignored", "lifeline", "program", "secret", "standard", "umask",
+    )  # fmt: skip
 
     def __init__(self, message: bytes, fds: list[int]) -> None:
         """Raises Refused for what is no request."""
@@ -76,7 +79,7 @@ class Request:
             kind, words, variables, umask = unpack_from("<IIII", message)
             at = HEADER_LENGTH + SECRET_LENGTH
             self.secret = message[HEADER_LENGTH:at]
-            self.ignored, _, program, count = unpack_from("<QqII", message, at)
+            self.ignored, self.began_ns, program, count = unpack_from("<QqII", message, at)
             numbers: tuple[int, ...] = unpack(f"<{count}I", message[at + 24 :])
             self.program = _PROGRAMS[program]
         except (struct_error, IndexError, MemoryError, OverflowError) as error:
@@ -147,7 +150,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     os.close(received[0])
     shared.listener.close()
     _take_place(request)
-    spawn.front = Front(connection, peer)
+    spawn.front = Front(connection, peer, request.began_ns, time.monotonic_ns())
     own = pidfd.open(os.getpid())
     send(connection, pack("<IIII", SAY_GO, 0, 0, 0), [own])
     os.close(own)

@@ -62,6 +62,7 @@ PROGRAM = Program(
     version=__version__,
     flags=(
         Flag("debug", "D", help="Show where an error comes from"),
+        Flag("timings", help="Show on standard error where the time of the command went"),
         Flag("root", value="DIR", help="Where images and containers are kept (/var/lib/masu; $MASU_ROOT)"),
         Flag("run", value="DIR", aliases=("state",), help="Where running containers are kept (/run/masu; $MASU_RUN)"),
         Flag("namespace", "n", value="NAME", help="Which set of containers and images (default; $MASU_NAMESPACE)"),
@@ -77,6 +78,10 @@ def main(argv: Sequence[str]) -> int:
         call = PROGRAM.parse(argv)
         debug = call.globals.on("debug")
         assert call.command.run is not None
+        if call.globals.on("timings"):
+            from masu.cli.timings import timed
+
+            return timed(call)
         return call.command.run(call)
     except Help as help:
         os.write(1, help.text.encode())

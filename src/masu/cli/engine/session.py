@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+from time import monotonic_ns
 
 from masu.cli import terminal
 from masu.cli.signals import SIGHUP, SIGWINCH, Signals
@@ -31,6 +32,8 @@ _CHUNK = 32768
 
 class Session:
     """Made before the process may run; `connect` is the engine's `on_ready`; `run` is the loop."""
+
+    ran_ns = 0  # of all sessions: what the program has taken (--timings)
 
     def __init__(
         self, *, stdin: bool, tty: bool, stdout: bool = True, stderr: bool = True, sig_proxy: bool = True,
@@ -77,12 +80,19 @@ class Session:
         Raises Unavailable when the monitor hangs up without one.
         """
         assert self._attachment is not None
+        begun = monotonic_ns()
+        try:
+            return self._run(self._attachment)
+        finally:
+            Session.ran_ns += monotonic_ns() - begun
+
+    def _run(self, attachment: attach.Attachment) -> int | None:
         if spawn.front is not None:
-            return self._run_in(spawn.front, self._attachment)
+            return self._run_in(spawn.front, attachment)
         if not (self.tty and self.stdin):
-            return self._loop(self._attachment)
+            return self._loop(attachment)
         with self._raw:
-            return self._loop(self._attachment)
+            return self._loop(attachment)
 
     def _run_in(self, front: Front, attachment: attach.Attachment) -> int | None:
         from masu.linux.front import ATTEND_RAW, ATTEND_SIGNALS, ATTEND_STDIN, ATTEND_TERMINAL
