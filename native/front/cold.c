@@ -43,6 +43,8 @@ static const char **words(const struct front *front, const char *program, char *
 _Noreturn void go_cold(struct front *front)
 {
     char entry[PATH_LIMIT + 16];
+    if (!find_python(front))
+        front->package[0] = '\0';
     const char **rest, **list = words(front, front->program, entry, sizeof entry, front->argc, &rest);
     const char *path = front->python;
     if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
@@ -122,7 +124,7 @@ _Noreturn static void become_brain(struct front *front, int lock)
 
 void start_brain(struct front *front)
 {
-    owned_fd lock = take_lock(front);
+    owned_fd lock = find_python(front) ? take_lock(front) : -1;
     if (lock < 0)
         return;
     int child = sys_fork();

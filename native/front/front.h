@@ -28,6 +28,13 @@
 #define SOCKET_PATH_LIMIT 108 /* sun_path, unix(7) */
 #define LOCK_FD 3             /* where a brain finds its lock */
 
+struct entry { /* linux_dirent64, getdents64(2) */
+    uint64_t inode, offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
 struct front {
     const char *program; /* "masu" or "masu-oci" */
     int argc;
@@ -48,8 +55,10 @@ struct front {
 
 /* home.c: where things are */
 const char *variable(const struct front *front, const char *name);
-/* Finds bin, python and package; prints and exits when they cannot be. */
+/* Finds bin and package; prints and exits when they cannot be. */
 void find_home(struct front *front);
+/* Finds python; false when its path is not where we look for it. */
+bool find_python(struct front *front);
 /* The next directory in which a brain's socket may lie, as front->place; false when there is none. */
 bool find_place(struct front *front, unsigned number);
 

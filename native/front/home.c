@@ -12,7 +12,7 @@ const char *variable(const struct front *front, const char *name)
 }
 
 /* "#!/path/of/python", which pip or tools/prepare have written at the head of masu-python. */
-static bool read_interpreter(struct front *front)
+bool find_python(struct front *front)
 {
     char path[PATH_LIMIT + 16], line[PATH_LIMIT + 8];
     format_text(path, sizeof path, "%s/masu-python", front->bin);
@@ -35,13 +35,6 @@ static bool is_package(const char *directory)
     format_text(path, sizeof path, "%s/__main__.py", directory);
     return sys_statx(AT_FDCWD, path, 0, STATX_TYPE, &about) == 0;
 }
-
-struct entry { /* linux_dirent64, getdents64(2) */
-    uint64_t inode, offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
 
 /* An installed program lies in PREFIX/bin, the package in PREFIX/lib/python3.N/{site,dist}-packages. */
 static void find_installed(struct front *front)
@@ -90,8 +83,6 @@ void find_home(struct front *front)
     }
     if (front->package[0] == '\0')
         find_installed(front);
-    if (!read_interpreter(front))
-        front->package[0] = '\0';
 }
 
 static uint64_t hash(uint64_t sum, const void *data, size_t length) /* FNV-1a */

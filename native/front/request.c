@@ -10,13 +10,6 @@
 
 #define FURTHER_LIMIT 200
 
-struct entry {
-    uint64_t inode, offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
-
 /* The fds above 2 that we were started with, ascending as the kernel lists them; -1 when there are too many. */
 static int further_fds(const int *own, unsigned own_count, int *out)
 {

@@ -6,7 +6,8 @@ from masu.cli import timings
 
 
 def test_bars_add_up() -> None:
-    lines = timings.render([("front", 1_000_000), ("masu", 2_000_000), ("kernel", 1_000_000), ("program", 0)]).split("\n")
+    spans = [("front", 1_000_000), ("masu", 2_000_000), ("kernel", 1_000_000), ("program", 0)]
+    lines = timings.render(spans).split("\n")
     assert lines[0] == "total         4.00 ms"
     assert lines[1:] == [
         "front         1.00 ms  " + "█" * 10,
