@@ -53,12 +53,31 @@ def launcher_path() -> str:
     return path
 
 
+# What `keep_ready` has opened, by path.
+_ready: dict[str, int] = {}
+
+
+def keep_ready(path: str, number: int) -> None:
+    """For a process that lives longer: opens `path` now, at a descriptor that is at least `number`, so that `protected`
+    need not mount anything."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    try:
+        fd = overlay(path)
+    except KernelError:
+        return  # the other way is gone anew each time
+    _ready[path] = fcntl(fd, F_DUPFD_CLOEXEC, number)
+    os.close(fd)
+
+
 def protected(path: str) -> Protected:
     """Open an ELF executable so that nobody it is shown to can write it.
 
     Raises NotFound, KernelError, and FailedPrecondition where neither way is open (vm.memfd_noexec=2 in a
     user namespace).
     """
+    if path in _ready:
+        return Protected(os.dup(_ready[path]), "overlay")
     try:
         return Protected(overlay(path), "overlay")
     except KernelError:

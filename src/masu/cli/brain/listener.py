@@ -20,9 +20,9 @@ from _socket import AF_UNIX, SHUT_RDWR, SOCK_SEQPACKET, socket
 
 import masu
 from masu.cli.brain import call, preload
-from masu.cli.brain.shared import Shared, hello, high
+from masu.cli.brain.shared import FDS_BEGIN, Shared, hello, high
 from masu.isolation import attach, namespaces
-from masu.linux import powers, process
+from masu.linux import executable, powers, process
 from masu.linux.front import send
 
 TYPE_CHECKING = False
@@ -50,6 +50,7 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     shared.watch.add_tree(os.path.dirname(masu.__file__))
     shared.watch.add(os.path.realpath(sys.executable))
     preload.everything()
+    executable.keep_ready(executable.launcher_path(), FDS_BEGIN)
     _signal.signal(_signal.SIGTERM, _noted)
     _signal.signal(_signal.SIGCHLD, _noted)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
