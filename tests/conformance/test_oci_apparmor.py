@@ -138,3 +138,15 @@ def test_a_restore_under_another(
     box.restore(after, "--lsm-profile", f"apparmor:{SECOND}")
     assert after.say("two") == "2 two"
     assert Path(f"/proc/{box.pid}/attr/current").read_text() == f"{SECOND} (enforce)\n"
+
+
+@pytest.mark.parametrize("other", ["", SECOND], ids=["unconfined", "another"])
+def test_a_checkpoint_is_as_confined_as_the_configuration_says(
+    profiles: None, masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk], other: str
+) -> None:
+    box, twin = Box(masu_oci, busybox, under(other)), Box(masu_oci, busybox, under(FIRST))
+    dumped(box, talks())
+    twin.images = box.images
+    said = twin.refused()
+    assert "process.apparmorProfile" in said
+    assert f"it is under {other or 'no profile'}" in said

@@ -67,6 +67,7 @@ def run(form: str, command: list[str], folder: Path, *, timeout_s: float, **envi
     Raises TimeoutError with the output so far; then the guest is gone, too. Raises qemu.Missing.
     """
     job = folder / "job"
+    environment.setdefault("MASU_TEST_CACHE", str(programs.cache()))
     job.write_text(
         JOB.format(
             path=shlex.quote(f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -130,7 +131,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="masu-guest-"))
     try:
-        outcome = run(form, command, folder, timeout_s=600)
+        outcome = run(form, command, folder, timeout_s=3600)
     except qemu.Missing as e:
         print(f"guest: {e}", file=sys.stderr)
         return 2

@@ -218,7 +218,9 @@ class _Birth:
                     no_new_privileges=self.config.process is not None and self.config.process.no_new_privileges,
                 )
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
-            self._verifier = verify.Verifier(self.config, cgroup, staging, left_out)
+            self._verifier = verify.Verifier(
+                self.config, cgroup, staging, left_out=left_out, lsm_profile=self.options.criu.lsm_profile
+            )
             with running:
                 its = procfs.stdio(running.pid)
                 taken = {number for number, _ in given}

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.linux.cgroups import Cgroup
     from masu.linux.mountinfo import MountInfo
+    from masu.spec.process import Process
     from masu.spec.runtime import Config, LinuxIDMapping
 
 # What a container with CAP_SYS_ADMIN can mount by itself, and without harm to the host.
@@ -34,11 +35,19 @@ class Verifier:
     """Of one restore. Raises FailedPrecondition with the process and the place in config.json that it goes beyond."""
 
     def __init__(
-        self, config: Config, cgroup: Cgroup, staging: mounts.Staging, left_out: frozenset[str] = frozenset()
+        self,
+        config: Config,
+        cgroup: Cgroup,
+        staging: mounts.Staging,
+        *,
+        left_out: frozenset[str] = frozenset(),
+        lsm_profile: str = "",
     ) -> None:
-        """`left_out` are the namespaces that CRIU was asked not to make: without managing cgroups it makes none."""
+        """`left_out` are the namespaces that CRIU was asked not to make: without managing cgroups it makes none.
+        `lsm_profile` is the caller's own choice, "apparmor:NAME" or "selinux:LABEL"."""
         self._config = config
         self._left_out = left_out
+        self._lsm_profile = lsm_profile
         self._sources = staging.sources
         self._root = staging.root
         self._devices = [path for path in staging.names.values() if path.startswith("/dev/")]
@@ -151,6 +160,21 @@ class Verifier:
                     raise _refused(pid, "process.noNewPrivileges", "it may gain privileges")
                 if filtered and status.get("Seccomp") != "2":
                     raise _refused(pid, "linux.seccomp", "it has no filter")
+                if process is not None:
+                    self._check_labels(pid, f"/proc/{pid}/task/{thread}/attr", process)
+
+    def _check_labels(self, pid: int, attributes: str, process: Process) -> None:
+        module, _, chosen = self._lsm_profile.partition(":")
+        if process.apparmor_profile:
+            # "NAME (enforce)"; below NAME are the profiles that it goes on to by itself.
+            seen = _read_label(attributes + "/apparmor/current").rpartition(" (")[0]
+            profile = chosen if module == "apparmor" else process.apparmor_profile
+            if seen != profile and not seen.startswith(profile + "//"):
+                raise _refused(pid, "process.apparmorProfile", f"it is under {seen or 'no profile'}")
+        if process.selinux_label:
+            seen = _read_label(attributes + "/current")
+            if seen != (chosen if module == "selinux" else process.selinux_label):
+                raise _refused(pid, "process.selinuxLabel", f"its label is {seen or 'none'}")
 
     def _check_capabilities(self, pid: int, status: dict[str, str]) -> None:
         for name in _SETS:
@@ -162,6 +186,15 @@ class Verifier:
 
 def _processes(init: int) -> list[int]:
     return [pid for pid in (init, *procfs.descendants(init)) if not procfs.is_zombie(pid)]
+
+
+def _read_label(path: str) -> str:
+    """What a security module says of a process; "" where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).rstrip(b"\0\n").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:
