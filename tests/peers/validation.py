@@ -35,10 +35,14 @@ def run(runtime: str, log: TextIO, *names: str) -> list[Case]:
                 status, said = _run_program(program, folder, runtime)
                 log.write(f"# {program.stem} (exit {status})\n{said}\n")
                 log.flush()
-                verdicts = {case.verdict for case in cases(said)}
-                verdict = "failed" if status or "failed" in verdicts else "skip" if verdicts <= {"skip"} else "ok"
-                found.append(Case(program.stem, verdict, ""))
+                found.append(whole(program.stem, said, status))
     return found
+
+
+def whole(name: str, said: str, status: int) -> Case:
+    """A program, of what its lines and its exit status say."""
+    verdicts = {case.verdict for case in cases(said)}
+    return Case(name, "failed" if status or "failed" in verdicts else "skip" if verdicts <= {"skip"} else "ok", "")
 
 
 def _run_program(program: Path, folder: Path, runtime: str) -> tuple[int, str]:
