@@ -9,7 +9,6 @@ but for those that run something.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,12 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import images
 from harness.callers import Premises
+from harness.callers.archives import derived
 from harness.callers.containerd import Containerd
 from harness.callers.crio import CAPABLE, NETWORK, Crio, program
 from harness.programs import compile_static, peer
-from images.layout import CONFIG, CREATED, MANIFEST, tar
 from registryfixture import DockerRegistry
 
 from peers.tap import Case, report
@@ -71,23 +69,24 @@ USERS = "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home:/bin/sh\
 GROUPS = "root:x:0:\ndefault-user:x:1000:\nwww-data:x:33:\ngroup-defined-in-image:x:50000:default-user\n"
 
 
-def _nginx(port: int) -> dict[str, str]:
+def _nginx(port: int) -> dict[str, str | Path]:
     return {"etc/nginx/nginx.conf": NGINX.format(port=port), "usr/share/nginx/html/index.html": PAGE, "var/run/.x": ""}
 
 
 # {name in the registry: (test image, what its configuration says besides, files on top of it)}
 # Debian's busybox has not all that the real image's has.
-BUSYBOX = {
+BUSYBOX: dict[str, str | Path] = {
     "bin/pgrep": "#!/bin/sh\nps -o pid,comm | awk -v name=$1 '$2 ~ name { print $1; found = 1 } END { exit !found }'\n",
     "bin/ipcs": "#!/bin/sh\ncat /proc/sysvipc/shm\n",
 }
+EFFECTIVE = Path(__file__).with_name("effective.c")  # which is compiled, and gets the set-user-ID bit
 STAGING = "k8s-staging-cri-tools"
 HTTPD = ["sh", "-c", "echo httpd; exec nginx -g 'daemon off;'"]
-IMAGES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+IMAGES: dict[str, tuple[str, dict[str, Any], dict[str, str | Path]]] = {
     "e2e-test-images/busybox:1.29-2": ("busybox", {}, BUSYBOX),
     "e2e-test-images/nginx:1.14-2": ("nginx", {}, _nginx(80)),
     "e2e-test-images/httpd:2.4.39-4": ("nginx", {"Cmd": HTTPD}, _nginx(80)),
-    "e2e-test-images/nonewprivs:1.3": ("busybox", {"Cmd": ["/effective"]}, {}),
+    "e2e-test-images/nonewprivs:1.3": ("busybox", {"Cmd": ["/bin/effective"]}, {"bin/effective": EFFECTIVE}),
     f"{STAGING}/test-image-tag:test": ("busybox", {}, {"etc/passwd": USERS}),
     f"{STAGING}/hostnet-nginx-amd64:latest": ("nginx", {}, _nginx(12003)),
     f"{STAGING}/test-image-predefined-group:latest": (
@@ -124,7 +123,7 @@ def _serving(caller: str, premises: Premises, runtime: str) -> Iterator[Path]:
             f'[[registry]]\nprefix = "{name}"\nlocation = "127.0.0.1:{PORT}"\ninsecure = true\n' for name in REGISTRIES
         )
         (premises.folder / "registries.conf").write_text(lines)
-        premises.environment["CONTAINERS_REGISTRIES_CONF"] = str(premises.folder / "registries.conf")
+        premises.run(["mount", "--bind", premises.folder / "registries.conf", "/etc/containers/registries.conf"])
         with Crio(premises, runtime=runtime) as crio:
             yield crio.socket
         return
@@ -141,7 +140,11 @@ def _registry(premises: Premises, place: Path) -> Iterator[None]:
     """A registry at 127.0.0.1:5000 of the premises that has the suite's images."""
     with DockerRegistry(place) as filling:
         for name, (base, config, files) in IMAGES.items():
-            made = _derived(base, place / "image", config, files)
+            if EFFECTIVE in files.values():
+                program = shutil.copy(compile_static(EFFECTIVE), place / "effective")
+                os.chmod(program, 0o4755)
+                files = {"bin/effective": Path(program)}
+            made = derived(base, place / "image", config, files)
             words = [peer("skopeo"), "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{made}:latest"]
             subprocess.run([*words, f"docker://{filling.host}/{name}"], check=True)
             shutil.rmtree(made)
@@ -155,44 +158,6 @@ def _registry(premises: Premises, place: Path) -> Iterator[None]:
     ready = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {PORT}))"]
     with premises.daemon([peer("docker-registry"), "serve", config_file], ready):
         yield
-
-
-def _derived(base: str, target: Path, config: dict[str, Any], files: dict[str, str]) -> Path:
-    """An OCI layout: a test image with a layer of `files` on top and another configuration."""
-    shutil.copytree(images.layout(base), target)
-    index = json.loads((target / "index.json").read_text())
-    descriptor = index["manifests"][0]
-
-    def blob(of: dict[str, Any]) -> Any:
-        return json.loads((target / "blobs" / of["digest"].replace(":", "/")).read_text())
-
-    manifest = blob(descriptor)
-    image = blob(manifest["config"])
-    image["config"] |= config
-    with tempfile.TemporaryDirectory() as place:
-        for name, text in files.items():
-            path = Path(place, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            path.chmod(0o755 if name.startswith("bin/") else 0o644)
-        if config.get("Cmd") == ["/effective"]:
-            program = Path(place, "effective")
-            shutil.copy(compile_static(Path(__file__).with_name("effective.c")), program)
-            program.chmod(0o4755)
-        archive = tar(Path(place))
-    manifest["layers"].append(_blob(target, archive, "application/vnd.oci.image.layer.v1.tar"))
-    image["rootfs"]["diff_ids"].append(manifest["layers"][-1]["digest"])
-    image["history"].append({"created": CREATED})
-    manifest["config"] = _blob(target, json.dumps(image).encode(), CONFIG)
-    index["manifests"] = [descriptor | _blob(target, json.dumps(manifest).encode(), MANIFEST)]
-    (target / "index.json").write_text(json.dumps(index))
-    return target
-
-
-def _blob(target: Path, content: bytes, media_type: str) -> dict[str, object]:
-    digest = hashlib.sha256(content).hexdigest()
-    (target / "blobs/sha256" / digest).write_bytes(content)
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
 
 
 def _cases(reported: Path) -> list[Case]:

@@ -327,7 +327,7 @@ def test_one_pid_namespace(crio: Crio, handler: str) -> None:
         pytest.skip("CRI-O lowers the oom_score_adj of that process, which needs CAP_SYS_RESOURCE")
     pod = Pod(crio, handler, namespaces={"pid": POD})
     options = {"namespace_options": {"pid": POD}}
-    assert pod.said("guest", "cat", "/proc/1/comm", security_context=options) == (0, "redis-server\n")
+    assert pod.said("guest", "cat", "/proc/1/comm", security_context=options) == (0, "pause\n")
 
 
 def test_pod_in_a_user_namespace(crio: Crio, handler: str) -> None:

@@ -19,13 +19,14 @@ from typing import Any, Self
 import pytest
 
 from harness.callers import Premises, document
-from harness.callers.archives import archive
+from harness.callers.archives import archive, derived
 from harness.programs import MASU_OCI, peer
 from harness.pty import Terminal
 
 # Of CAP_SYS_RESOURCE, which CI machines often lack.
 CAPABLE = bool(int(re.findall(r"CapBnd:\s+(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 24 & 1)
 IMAGES = {"busybox": "localhost/busybox:latest", "redis": "localhost/redis:latest"}
+PAUSE = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 0.2; done\n"
 STATES = {"masu": "/run/masu/oci", "runc": "/run/runc"}  # runtime_root
 PLACES = """
 [crio]
@@ -39,9 +40,9 @@ clean_shutdown_file = "{folder}/clean.shutdown"
 listen = "{folder}/crio.sock"
 
 [crio.image]
-# Any image whose program goes on, for pods whose containers share a PID namespace.
-pause_image = "localhost/redis:latest"
-pause_command = "redis-server"
+# For pods whose containers share a PID namespace.
+pause_image = "localhost/pause:latest"
+pause_command = ""
 signature_policy = "{folder}/policy.json"
 
 [crio.network]
@@ -96,8 +97,11 @@ class Crio:
         (folder / "crio.conf.d" / "masu.conf").write_text(document.snippet("CRI-O", "toml").replace(MASU_OCI, runtime))
         (folder / "crictl.yaml").write_text(f"runtime-endpoint: unix://{self.socket}\ntimeout: 60\n")
         self.words = [program("crictl"), "--config", str(folder / "crictl.yaml")]
-        for name, image in IMAGES.items():
-            words = [peer("skopeo"), "--insecure-policy", "copy", "-q", f"oci-archive:{archive(name, folder)}"]
+        pause = derived("busybox", folder / "pause", {"Cmd": ["/bin/pause"]}, {"bin/pause": PAUSE})
+        sources = {image: f"oci-archive:{archive(name, folder)}" for name, image in IMAGES.items()}
+        sources["localhost/pause:latest"] = f"oci:{pause}:latest"
+        for image, source in sources.items():
+            words = [peer("skopeo"), "--insecure-policy", "copy", "-q", source]
             premises.run([*words, f"containers-storage:[overlay@{folder}/root+/run/containers/storage]{image}"])
         self.made = 0
 
