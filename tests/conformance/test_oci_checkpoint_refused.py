@@ -297,7 +297,6 @@ GREEDY = [
     (one_mount_more, "/var is a mount (debugfs)"),
     (capable, "CAP_NET_RAW"),
     (unfiltered, "it has no filter"),
-    (may_gain, "it may gain privileges"),
     (on_the_hosts_network, "the host's network namespace"),
     (with_the_hosts_name, "the host's uts namespace"),
 ]
@@ -307,7 +306,8 @@ GREEDY = [
 def test_a_checkpoint_gets_no_more_than_the_configuration_gives(
     masu_oci: Runtime,
     criu: str,
-    busybox: Path,
+    own_busybox: Path,
+    tmp_path: Path,
     talks: Callable[[], Talk],
     change: Callable[[dict[str, Any]], None],
     text: str,
@@ -315,18 +315,38 @@ def test_a_checkpoint_gets_no_more_than_the_configuration_gives(
     """sec/CVE-2026-119101, sec/CVE-2026-115520: the images decide in which namespaces and mounts the processes are and
     what they may do; config.json says what they may be."""
 
-    def greedily(config: dict[str, Any]) -> None:
+    def modestly(config: dict[str, Any]) -> None:
         full(config)
+        config["mounts"][-2]["source"] = str(source)  # on a file system that may be written to, as the root is
+
+    source = tmp_path / "source"
+    source.mkdir()
+
+    def greedily(config: dict[str, Any]) -> None:
+        modestly(config)
         change(config)
 
-    greedy = Box(masu_oci, busybox, greedily)
+    greedy = Box(masu_oci, own_busybox, greedily)
     dumped(greedy, talks())
-    box = Box(masu_oci, busybox, full)
+    box = Box(masu_oci, own_busybox, modestly)
     box.images = greedy.images
     said = box.refused()
     assert "does not fit config.json" in said
     assert text in said
     assert box.cgroups() == []
+
+
+def test_none_may_gain_privileges_where_the_configuration_says_so(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]
+) -> None:
+    """Whatever the images say, and a CRIU before 3.19 lets them say nothing."""
+    greedy, after = Box(masu_oci, busybox, may_gain), talks()
+    dumped(greedy, talks())
+    box = Box(masu_oci, busybox)
+    box.images = greedy.images
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert "NoNewPrivs:\t1\n" in Path(f"/proc/{box.pid}/status").read_text()
 
 
 def test_mount_points_exchanged_by_links(
