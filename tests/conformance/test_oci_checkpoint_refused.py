@@ -291,13 +291,11 @@ def with_the_hosts_name(config: dict[str, Any]) -> None:
 
 GREEDY = [
     (writable, "/home is writable"),
-    (writable_root, "/ is writable"),
     (not_masked, "/proc/keys is not so"),
     (not_readonly, "/proc/irq is not so"),
     (one_mount_more, "/var is a mount (debugfs)"),
     (capable, "CAP_NET_RAW"),
     (unfiltered, "it has no filter"),
-    (may_gain, "it may gain privileges"),
     (on_the_hosts_network, "the host's network namespace"),
     (with_the_hosts_name, "the host's uts namespace"),
 ]
@@ -307,7 +305,8 @@ GREEDY = [
 def test_a_checkpoint_gets_no_more_than_the_configuration_gives(
     masu_oci: Runtime,
     criu: str,
-    busybox: Path,
+    own_busybox: Path,
+    tmp_path: Path,
     talks: Callable[[], Talk],
     change: Callable[[dict[str, Any]], None],
     text: str,
@@ -315,18 +314,60 @@ def test_a_checkpoint_gets_no_more_than_the_configuration_gives(
     """sec/CVE-2026-119101, sec/CVE-2026-115520: the images decide in which namespaces and mounts the processes are and
     what they may do; config.json says what they may be."""
 
-    def greedily(config: dict[str, Any]) -> None:
+    def modestly(config: dict[str, Any]) -> None:
         full(config)
+        config["mounts"][-2]["source"] = str(source)  # on a file system that may be written to, as the root is
+
+    source = tmp_path / "source"
+    source.mkdir()
+
+    def greedily(config: dict[str, Any]) -> None:
+        modestly(config)
         change(config)
 
-    greedy = Box(masu_oci, busybox, greedily)
+    greedy = Box(masu_oci, own_busybox, greedily)
     dumped(greedy, talks())
-    box = Box(masu_oci, busybox, full)
+    box = Box(masu_oci, own_busybox, modestly)
     box.images = greedy.images
     said = box.refused()
     assert "does not fit config.json" in said
     assert text in said
     assert box.cgroups() == []
+
+
+def test_a_root_is_read_only_where_the_configuration_says_so(
+    masu_oci: Runtime, criu: str, own_busybox: Path, talks: Callable[[], Talk]
+) -> None:
+    """CRIU 3.17 forgets it; a later one does what the images say, and is refused when that is too much."""
+
+    def readonly(config: dict[str, Any]) -> None:
+        config["root"]["readonly"] = True
+
+    for images_say in (readonly, writable_root):
+        first, box, after = Box(masu_oci, own_busybox, images_say), Box(masu_oci, own_busybox, readonly), talks()
+        first.images = box.images = masu_oci.folder / images_say.__name__
+        dumped(first, talks())
+        places = ("--bundle", box.bundle, "--image-path", str(box.images))
+        done = masu_oci("restore", "-d", *places, box.id, check=False, **after.stdio())
+        if images_say is writable_root and done.returncode != 0:
+            assert "/ is writable" in after.said_wrong()
+            continue
+        after.given_away()
+        assert after.say("two") == "2 two"
+        assert "Read-only file system" in masu_oci("exec", box.id, "/bin/touch", "/x", check=False).stderr
+
+
+def test_none_may_gain_privileges_where_the_configuration_says_so(
+    masu_oci: Runtime, criu: str, busybox: Path, talks: Callable[[], Talk]
+) -> None:
+    """Whatever the images say, and a CRIU before 3.19 lets them say nothing."""
+    greedy, after = Box(masu_oci, busybox, may_gain), talks()
+    dumped(greedy, talks())
+    box = Box(masu_oci, busybox)
+    box.images = greedy.images
+    box.restore(after)
+    assert after.say("two") == "2 two"
+    assert "NoNewPrivs:\t1\n" in Path(f"/proc/{box.pid}/status").read_text()
 
 
 def test_mount_points_exchanged_by_links(

@@ -182,6 +182,8 @@ class Staging:
         try:
             for name in ("root", "full"):
                 trees[name] = m.clone_tree(rootfs, recursive=True)
+            if config.root is not None and config.root.readonly:
+                m.set_attributes(trees["root"], set=m.MOUNT_ATTR_RDONLY)  # CRIU 3.17 forgets it
             for index, entry, options in binds(config, rootfs):
                 trees[str(index)] = _clone_source(index, entry, options)
             # Our copy of the mount that the directory is on may be a peer of the host's: nothing put onto it may go

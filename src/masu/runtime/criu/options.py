@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from masu.errors import InvalidArgument
 from masu.linux import namespaces
 from masu.runtime.criu import rpc
@@ -49,7 +51,8 @@ class CriuOptions:
         tcp_skip_in_flight: bool = False,
     ) -> None:
         self.image_path = image_path
-        self.work_path = work_path
+        # Opened once when it is one directory: by the second time another could have its name (CVE-2026-119101).
+        self.work_path = "" if os.path.abspath(work_path) == os.path.abspath(image_path) else work_path
         self.parent_path = parent_path
         self.auto_dedup = auto_dedup
         self.ext_unix_sk = ext_unix_sk
