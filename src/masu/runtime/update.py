@@ -35,7 +35,7 @@ def update(container: Container, changes: Object, *, where: str = "resources") -
     warnings: list[str] = []
     changes = read(LinuxResources, changes, where, warnings).to_json()
     changes.pop("devices", None)
-    with container.lock():
+    with container.hold():
         container.require("update")
         config = container.config_json()
         linux = plain_map(config.get("linux") or {}, "linux")
