@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.engine import wait_until
 from harness.oci import Runtime, wait_exited
 
 pytestmark = pytest.mark.root
@@ -133,6 +135,41 @@ def test_ids_that_cannot_be(masu_oci: Runtime, probe_rootfs: Path, id: str) -> N
     refused = masu_oci("create", "--bundle", str(masu_oci.bundle(probe_rootfs)), id, check=False)
     assert refused.returncode == 1
     assert "invalid container ID format" in refused.stderr
+
+
+@pytest.mark.parametrize("verb", [["start"], ["delete", "--force"]])
+def test_a_verb_that_waits_for_create(masu_oci: Runtime, probe_rootfs: Path, tmp_path: Path, verb: list[str]) -> None:
+    """`start` had looked before there was a process, waited, and refused what it found in its memory."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["args"] = ["/bin/probe", "sleep"]
+        config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"read word < {fifo}"]}]}
+
+    id, pid_file = masu_oci.id(), tmp_path / "pid"
+    words = ["create", "--bundle", str(masu_oci.bundle(probe_rootfs, change)), "--pid-file", str(pid_file), id]
+    quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    with subprocess.Popen([*masu_oci.command, *words], **quiet) as creating, fifo.open("w") as release:
+        # The hook has it open, so there is a state.json, and `create` has the lock.
+        with subprocess.Popen([*masu_oci.command, *verb, id], stderr=subprocess.PIPE, text=True) as waiting:
+            wait_until(lambda: waits_for_a_lock(waiting.pid))
+            release.write("go\n")
+            release.flush()
+            assert creating.wait(60) == 0
+            said = waiting.communicate(timeout=60)[1]
+        assert (waiting.returncode, said) == (0, "")
+    if verb == ["start"]:
+        assert masu_oci.state(id)["status"] == "running"
+    else:
+        wait_exited(int(pid_file.read_text()))
+        assert masu_oci("state", id, check=False).returncode == 1
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """proc_locks(5): who waits stands behind an arrow."""
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return any(fields[1] == "->" and fields[5] == str(pid) for fields in lines)
 
 
 def test_delete_of_a_created_container(runtime: Runtime, probe_rootfs: Path) -> None:

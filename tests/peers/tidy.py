@@ -38,13 +38,13 @@ def tidied(*names: str) -> Iterator[None]:
 
 
 def _thaw(places: str) -> None:
-    """Lets processes in these places of /proc/PID/cgroup die."""
+    """Lets processes in these places of /proc/PID/cgroup die. The top of a hierarchy cannot be frozen."""
     for line in places.splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "freezer":
-            Path("/sys/fs/cgroup/freezer" + path, "freezer.state").write_text("THAWED")
-        elif not controllers and (unified := Path("/sys/fs/cgroup" + path, "cgroup.freeze")).exists():
-            unified.write_text("0")
+        for kind, file, word in ("freezer", "freezer.state", "THAWED"), ("", "cgroup.freeze", "0"):
+            place = Path("/sys/fs/cgroup", kind, path[1:], file)
+            if controllers == kind and place.exists():
+                place.write_text(word)
 
 
 def _processes() -> list[int]:

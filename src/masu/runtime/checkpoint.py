@@ -44,7 +44,7 @@ def checkpoint(
     if options.status_fd >= 0:
         _check_status_fd(options.status_fd)
     criu = rpc.find()
-    with container.lock():
+    with container.hold():
         container.require("checkpoint")
         init = container.open_pidfd()
         if init is None:

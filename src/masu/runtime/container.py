@@ -319,6 +319,18 @@ class Container:
         except FileNotFoundError:
             raise NotFound("container", self.id, detail="container does not exist") from None
 
+    def hold(self) -> fds.Lock:
+        """The lock, and the facts as whoever had it before has left them: that may have been `create`."""
+        lock = self.lock()
+        try:
+            self.facts = self.open(os.path.dirname(self.directory), self.id).facts
+        except (DataLoss, NotFound):
+            pass  # a container that was salvaged
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
     def open_pidfd(self) -> int | None:
         """A pidfd of the first process, or None when it is gone."""
         return pidfd.open_checked(self.facts.pid, self.facts.start_time) if self.facts.pid else None

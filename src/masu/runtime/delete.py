@@ -21,7 +21,7 @@ def delete(container: Container, *, force: bool = False) -> list[str]:
 
     Raises FailedPrecondition for one that runs; KernelError when a process does not die or a cgroup stays busy.
     """
-    with container.lock():
+    with container.hold():
         status = container.status()
         if not force:
             lifecycle.require("delete", status, container.id)

@@ -48,7 +48,7 @@ def remove(container: Container, mounts: list[object]) -> list[str]:
 
 def _carry_out(container: Container, mounts: list[object], *, adding: bool) -> list[str]:
     warnings: list[str] = []
-    with container.lock():
+    with container.hold():
         container.require("mount")
         target = container.open_pidfd()
         if target is None:

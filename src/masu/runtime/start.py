@@ -28,7 +28,7 @@ def start(container: Container, *, service_manager: str = "") -> list[str]:
     warnings: list[str] = []
     relay = None
     try:
-        with container.lock():
+        with container.hold():
             container.require("start")
             if service_manager:
                 from masu.runtime import notify

@@ -39,7 +39,7 @@ def update(
     warnings: list[str] = []
     changes = read(LinuxResources, changes, where, warnings).to_json()
     changes.pop("devices", None)
-    with container.lock():
+    with container.hold():
         container.require("update")
         config = container.config_json()
         linux = plain_map(config.get("linux") or {}, "linux")

@@ -9,7 +9,7 @@ from masu.runtime.container import Container
 
 def run(call: Call) -> int:
     container = Container.open(root_of(call), call.args[0])
-    with container.lock():
+    with container.hold():
         container.require("resume")
         container.cgroup.thaw()
     return 0
