@@ -97,7 +97,9 @@ class Crio:
         (folder / "crictl.yaml").write_text(f"runtime-endpoint: unix://{self.socket}\ntimeout: 60\n")
         self.words = [program("crictl"), "--config", str(folder / "crictl.yaml")]
         paused = compile_static(Path(__file__).with_name("pause.c"))
-        pause = derived("busybox", folder / "pause", {"Cmd": ["/bin/pause"]}, {"bin/pause": paused})
+        # SIGTERM is lost on a PID 1 that has just begun, and CRI-O would then wait for minutes.
+        config = {"Cmd": ["/bin/pause"], "StopSignal": "SIGKILL"}
+        pause = derived("busybox", folder / "pause", config, {"bin/pause": paused})
         sources = {image: f"oci-archive:{archive(name, folder)}" for name, image in IMAGES.items()}
         sources["localhost/pause:latest"] = f"oci:{pause}:latest"
         for image, source in sources.items():
