@@ -272,6 +272,17 @@ def test_capabilities_the_machine_lacks_are_a_warning() -> None:
     assert "CAP_SYS_RESOURCE" in once
 
 
+def test_an_exec_is_not_told_again_what_the_machine_lacks() -> None:
+    """CRI-O passes the container's own process on, and takes our standard error for the program's."""
+    host = Host(bounding=(1 << 41) - 1 & ~(1 << 24))
+    made = config(process__capabilities={"bounding": ["CAP_SYS_RESOURCE"], "permitted": ["CAP_SYS_RESOURCE"]})
+    assert made.process is not None
+    for around, told in ((made, 0), (config(), 1)):
+        warnings: list[str] = []
+        build_exec(made.process, host, Wishes(), pidfd=9, join=0, mapped=False, config=around, warnings=warnings)
+        assert len(warnings) == told, warnings
+
+
 def test_inheritable_stays_empty_unless_asked() -> None:
     capabilities = {name: ["CAP_CHOWN"] for name in ("bounding", "permitted", "effective")}
     ops = plan(process__capabilities=capabilities)

@@ -119,6 +119,7 @@ def build_exec(
         mapped=mapped,
         keep_groups=mapped or not host.in_initial_userns,
         warnings=[] if warnings is None else warnings,
+        told=bool(config and config.process and config.process.capabilities == spec.capabilities),
         new_mount_namespace=False,
         personality=config.linux.personality.domain if config and config.linux.personality else "",
         memory_policy=config.linux.memory_policy if config else None,

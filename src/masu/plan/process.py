@@ -50,7 +50,8 @@ class ProcessPlan:
 
     `keep_groups`: the container may be in a user namespace that denies setgroups(2); where no group is asked for,
     those of the caller stay then, as they must (user_namespaces(7)). `dumpable`: somebody without root starts it, who
-    may look at it only while it is so, before the program runs as well (slirp4netns, hooks)."""
+    may look at it only while it is so, before the program runs as well (slirp4netns, hooks). `told`: what there is to
+    say of its capabilities was said when the container was made."""
 
     __slots__ = (
         "dumpable",
@@ -60,6 +61,7 @@ class ProcessPlan:
         "new_mount_namespace",
         "personality",
         "personality_where",
+        "told",
         "warnings",
         "where",
     )
@@ -72,6 +74,7 @@ class ProcessPlan:
         dumpable: bool = False,
         keep_groups: bool,
         warnings: list[str],
+        told: bool = False,
         new_mount_namespace: bool = True,
         personality: str = "",
         memory_policy: LinuxMemoryPolicy | None = None,
@@ -81,6 +84,7 @@ class ProcessPlan:
         self.dumpable = dumpable
         self.keep_groups = keep_groups
         self.warnings = warnings
+        self.told = told
         self.new_mount_namespace = new_mount_namespace
         self.personality = personality
         self.memory_policy = memory_policy
@@ -173,7 +177,8 @@ def _capability_sets(process: Process, host: Host, around: ProcessPlan) -> tuple
         # No section means no capability, as in runc: not all those of whoever started us.
         return 0, 0, 0, 0, 0
     path = around.where + ".capabilities"
-    warnings = around.warnings
+    # For CRI-O our standard error is an exec's, too, and what was told once would be told each time.
+    warnings = [] if around.told else around.warnings
 
     def bits(name: str, names: tuple[str, ...]) -> int:
         return capabilities.bits(names, f"{path}.{name}", warnings)

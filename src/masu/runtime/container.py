@@ -323,7 +323,7 @@ class Container:
         """The lock, and the facts as whoever had it before has left them: that may have been `create`."""
         lock = self.lock()
         try:
-            self.facts = self.open(os.path.dirname(self.directory), self.id).facts
+            self.facts = self.open(self.directory.rpartition("/")[0], self.id).facts
         except (DataLoss, NotFound):
             pass  # a container that was salvaged
         except BaseException:

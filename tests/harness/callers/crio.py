@@ -20,13 +20,12 @@ import pytest
 
 from harness.callers import Premises, document
 from harness.callers.archives import archive, derived
-from harness.programs import MASU_OCI, peer
+from harness.programs import MASU_OCI, compile_static, peer
 from harness.pty import Terminal
 
 # Of CAP_SYS_RESOURCE, which CI machines often lack.
 CAPABLE = bool(int(re.findall(r"CapBnd:\s+(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 24 & 1)
 IMAGES = {"busybox": "localhost/busybox:latest", "redis": "localhost/redis:latest"}
-PAUSE = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 0.2; done\n"
 STATES = {"masu": "/run/masu/oci", "runc": "/run/runc"}  # runtime_root
 PLACES = """
 [crio]
@@ -97,7 +96,10 @@ class Crio:
         (folder / "crio.conf.d" / "masu.conf").write_text(document.snippet("CRI-O", "toml").replace(MASU_OCI, runtime))
         (folder / "crictl.yaml").write_text(f"runtime-endpoint: unix://{self.socket}\ntimeout: 60\n")
         self.words = [program("crictl"), "--config", str(folder / "crictl.yaml")]
-        pause = derived("busybox", folder / "pause", {"Cmd": ["/bin/pause"]}, {"bin/pause": PAUSE})
+        paused = compile_static(Path(__file__).with_name("pause.c"))
+        # SIGTERM is lost on a PID 1 that has just begun, and CRI-O would then wait for minutes.
+        config = {"Cmd": ["/bin/pause"], "StopSignal": "SIGKILL"}
+        pause = derived("busybox", folder / "pause", config, {"bin/pause": paused})
         sources = {image: f"oci-archive:{archive(name, folder)}" for name, image in IMAGES.items()}
         sources["localhost/pause:latest"] = f"oci:{pause}:latest"
         for image, source in sources.items():
