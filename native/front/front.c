@@ -121,6 +121,12 @@ static bool readable(int fd, int64_t timeout_ms)
     return sys_poll(&wait, 1, timeout_ms) > 0;
 }
 
+static bool has_hung_up(int fd)
+{
+    struct pollfd wait = {fd, 0, 0};
+    return sys_poll(&wait, 1, 0) > 0;
+}
+
 /* ---- the call ---- */
 
 static int connect_to(const char *path)
@@ -178,7 +184,7 @@ static enum outcome begin(struct front *front)
     if (number_at(message->data + 8) != 0)
         return BUSY;
     if (!read_secret(peer.pid, number_at(message->data + 12), secret) || send_request(front, secret) < 0)
-        return UNEQUAL;
+        return has_hung_up(fd) ? NO_BRAIN : UNEQUAL;
     listen_to_signals(front);
     if (!readable(fd, HELLO_MS))
         return BUSY;

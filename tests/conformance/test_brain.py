@@ -123,6 +123,14 @@ def without_time(text: str) -> str:
     return "\n".join(line.partition(" ")[2] if line.startswith("time=") else line for line in text.splitlines())
 
 
+def test_what_nobody_catches_is_shown(masu: Installation) -> None:
+    for brain in ("off", "require"):
+        done = masu.try_("masu", "--debug", "rename", "nobody", "other", brain=brain)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback")
+        assert "masu.errors.NotFound" in done.stderr
+
+
 @pytest.mark.parametrize(("brain", "first"), [("off", "start"), ("require", "front")])
 def test_where_the_time_went(masu: Installation, brain: str, first: str) -> None:
     done = masu.try_("masu", "--timings", "run", "--rm", "host", "echo", "hello", brain=brain)
@@ -146,6 +154,7 @@ def test_environment_directory_umask_and_fds_are_each_calls_own(masu: Installati
         made = tmp_path / "here/config.json"
         assert made.stat().st_mode & 0o077 == 0
         made.unlink()
+    wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
     for spare in children_of(masu.keeper()):
         assert b"swordfish" not in Path(f"/proc/{spare}/environ").read_bytes()
         assert os.readlink(f"/proc/{spare}/cwd") == "/"
@@ -357,6 +366,29 @@ def test_a_brain_is_started_by_the_first_who_would_like_one(tmp_path: Path) -> N
         wait_until(lambda: not alive(keeper))
         assert not Path(status["Socket"]).exists()
         brood.wait_gone()
+
+
+def test_one_that_leaves_lets_another_come(tmp_path: Path) -> None:
+    """A call that goes on does not keep others from a new brain."""
+    with Installation(tmp_path / "own") as masu:
+        old = masu.warm()
+        with masu.start("masu", "run", "--rm", "-i", "host", "cat") as running:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            running.stdin.write(b"hello\n")
+            running.stdin.flush()
+            assert running.stdout.readline() == b"hello\n"
+            os.kill(old, signal.SIGTERM)
+            wait_until(lambda: len(children_of(old)) == 1)
+            assert masu("masu", "--version").startswith("masu version")
+            assert len(masu.keepers()) == 2
+            running.stdin.close()
+        assert running.returncode == 0
+        wait_until(lambda: not alive(old))
+        assert masu.keeper()
+        pid = masu.keeper()
+        assert masu("masu", "--version").startswith("masu version")
+        assert masu.keeper() == pid
 
 
 def test_a_changed_file_makes_it_leave(tmp_path: Path) -> None:

@@ -154,9 +154,23 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     own = pidfd.open(os.getpid())
     send(connection, pack("<IIII", SAY_GO, 0, 0, 0), [own])
     os.close(own)
-    status = shared.program(request.program, sys.argv[2:])
+    status = _status(shared)
     send(connection, pack("<IiII", SAY_EXIT, status, 0, 0))
     return 0
+
+
+def _status(shared: Shared) -> int:
+    """Runs the command; what nobody has caught ends it as it would end an interpreter."""
+    try:
+        return shared.program(sys.argv[1], sys.argv[2:])
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            return end.code
+        print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stderr.flush()
+    return 1
 
 
 def _is_wanted(shared: Shared) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import _signal
 import gc
 import os
+import resource
 import select
 import sys
 import time
@@ -58,14 +59,11 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     gc.freeze()
     shared.listener = socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(attach.listen(path).detach()))
     shared.listener.listen(_BACKLOG)
+    keeper = Keeper(shared)
     try:
-        Keeper(shared).run()
+        keeper.run()
     finally:
-        for remove, name in ((os.unlink, path), (os.unlink, path + ".lock"), (os.rmdir, os.path.dirname(path))):
-            try:
-                remove(name)
-            except OSError:
-                continue
+        keeper.leave()
     return 0
 
 
@@ -74,14 +72,20 @@ def _noted(*_: object) -> None:
 
 
 def _leave_the_caller() -> None:
-    """Out of its cgroup, where a service manager would end us with it, and without its priority, as far as we may."""
+    """Out of its cgroup, where a service manager would end us with it, and without its limits, its priority and its
+    score, as far as we may."""
     for file in namespaces.ways_out():
         try:
             with open(file, "w") as procs:
                 procs.write("0")
         except OSError:
             continue
+    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (hard, hard))
     try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("0")
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     except OSError:
@@ -123,8 +127,9 @@ class Keeper:
             self._count_taken()
             if self._wake in ready:
                 self._reap(os.read(self._wake, 512))
-            if self.shared.look() or self._patience_ms() == 0:
-                self._leave()
+            changed = self.shared.watch.fileno() in ready and self.shared.look()
+            if changed or self._patience_ms() == 0:
+                self.leave()
 
     def _patience_ms(self) -> float | None:
         if self.leaving or self.calls:
@@ -164,7 +169,7 @@ class Keeper:
 
     def _reap(self, numbers: bytes) -> None:
         if _signal.SIGTERM in numbers:
-            self._leave()
+            self.leave()
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -180,7 +185,7 @@ class Keeper:
                 self.spares.discard(pid)
                 self.failures += 1
                 if self.failures >= _FAILURES_MAX:
-                    self._leave()  # something is wrong with us; a new one may do better
+                    self.leave()  # something is wrong with us; a new one may do better
 
     def _refuse(self) -> None:
         try:
@@ -193,13 +198,17 @@ class Keeper:
             pass
         connection.close()
 
-    def _leave(self) -> None:
-        """No new call: spares find the socket shut and end, callers that nobody has answered go cold."""
+    def leave(self) -> None:
+        """No new call: spares find the socket shut and end, callers that nobody has answered go cold. Another brain may
+        come now, while the calls that we have go on; so these names are not ours any more."""
         if self.leaving:
             return
         self.leaving = True
-        try:
-            os.unlink(self.shared.path)
-        except FileNotFoundError:
-            pass
+        path = self.shared.path
+        for remove, name in ((os.unlink, path), (os.unlink, path + ".lock"), (os.rmdir, os.path.dirname(path))):
+            try:
+                remove(name)
+            except OSError:
+                continue
+        os.close(self._lock)
         self.shared.listener.shutdown(SHUT_RDWR)

@@ -52,8 +52,9 @@ class Shared:
 
     def look(self) -> bool:
         """The keeper's way to ask. What it reads of changes nobody else will see: so it says first that it looks."""
+        before = self.memory[_STALE]
         self.memory[_STALE] = 1
-        changed = self.watch.changed()
+        changed = self.watch.changed() or bool(before)
         self.memory[_STALE] = changed
         return changed
 
