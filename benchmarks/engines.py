@@ -50,7 +50,7 @@ def engines(folder: Path) -> Iterator[list[Engine]]:
     """Those that are installed and came up, the image loaded; all ended and unmounted afterwards."""
     found: list[Engine] = []
     with ExitStack() as stack:
-        for make in (masu, containerd, podman, docker):
+        for make in (masu, masu_warm, containerd, podman, docker):
             try:
                 engine = stack.enter_context(make(folder / make.__name__))
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -96,21 +96,30 @@ def pss_kb(pid: int) -> int:
 
 
 @contextmanager
-def masu(folder: Path) -> Iterator[Engine | None]:
-    if not Path(programs.ROOT, "src/masu/libexec/masu-launch").exists():
+def masu(folder: Path, name: str = "masu", brain: str = "off") -> Iterator[Engine | None]:
+    front = Path(programs.ROOT, "src/masu/libexec/masu")
+    if not front.exists():
         yield None
         return
-    words = [programs.MASU, "--root", str(folder / "root"), "--run", str(folder / "run")]
+    words = [str(front), "--root", str(folder / "root"), "--run", str(folder / "run")]
     subprocess.run([*words, "load", "--input", str(images.layout("busybox"))], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([*words, "tag", "latest", IMAGE], check=False, capture_output=True)
     yield Engine(
-        "masu",
+        name,
         words,
         ["run", "--rm", "--network", "none", IMAGE, "/bin/true"],
         ["run", "-d", "--name", "{name}", "--network", "none", IMAGE, "sleep", "1000"],
         ["rm -f {name}"],
         "masu-launch",
+        {"MASU_BRAIN": brain},
     )
+
+
+@contextmanager
+def masu_warm(folder: Path) -> Iterator[Engine | None]:
+    """By an interpreter that runs already."""
+    with masu(folder, "masu warm", "require") as engine:
+        yield engine
 
 
 @contextmanager

@@ -16,7 +16,9 @@ import images
 from harness import programs
 from measure import Contender, Work, command, sequence
 
-RUNTIMES = ("masu-oci", "runc", "crun")
+RUNTIMES = ("masu-oci", "masu-oci warm", "runc", "crun")
+# By a brain, or without: docs/design.md, "The warm front".
+ENVIRONMENT = {"masu-oci": {"MASU_BRAIN": "off"}, "masu-oci warm": {"MASU_BRAIN": "require"}}
 
 
 @contextmanager
@@ -39,9 +41,10 @@ def bundle(folder: Path) -> Iterator[Path]:
 
 def runtime(name: str, folder: Path) -> tuple[list[str], str] | None:
     """The command with its own state directory, and what the reader should know of it."""
-    if name == "masu-oci":
-        built = Path(programs.ROOT, "src/masu/libexec/masu-launch").exists()
-        return ([programs.MASU_OCI, "--root", str(folder / name)], "") if built else None
+    if name in ENVIRONMENT:
+        front = Path(programs.ROOT, "src/masu/libexec/masu-oci")
+        note = "by an interpreter that runs already" if name.endswith("warm") else "a cold start"
+        return ([str(front), "--root", str(folder / name)], note) if front.exists() else None
     path = shutil.which(name)
     note = "cgroup v2 alone, no device rules" if needs_v2(name) else ""
     return ([path, "--root", str(folder / name)], note) if path else None
@@ -72,6 +75,14 @@ def own(name: str, place: Path) -> Path:
     return place.with_name("bundle-v2") if needs_v2(name) else place
 
 
+def slug(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def call(name: str, *words: str) -> Work:
+    return command(*words, env=ENVIRONMENT.get(name))
+
+
 def contender(name: str, note: str, work: Work) -> Contender:
     return Contender(name, on_v2_alone(work) if needs_v2(name) else work, note=note)
 
@@ -80,11 +91,11 @@ def start(folder: Path, place: Path) -> list[Contender]:
     rootfs = place / "rootfs"
     floor = programs.compile_static(Path(__file__).with_name("floor.c"))
     contenders = [Contender("floor", command(floor, rootfs, "/bin/true"), note="bare C, same namespaces and mounts")]
-    contenders += [
-        contender(name, found[1], command(*found[0], "run", "--bundle", own(name, place), f"bench-{name}"))
-        for name in RUNTIMES
-        if (found := runtime(name, folder))
-    ]
+    for name in RUNTIMES:
+        if found := runtime(name, folder):
+            words, note = found
+            run = call(name, *words, "run", "--bundle", os.fspath(own(name, place)), f"bench-{slug(name)}")
+            contenders.append(contender(name, note, run))
     if bwrap := shutil.which("bwrap"):
         words = ["--unshare-all", "--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
         contenders.append(Contender("bubblewrap", command(bwrap, *words, "/bin/true")))
@@ -98,6 +109,6 @@ def lifecycle(folder: Path, place: Path) -> list[Contender]:
         if found := runtime(name, folder):
             words, note = found
             steps = (["create", "--bundle", os.fspath(own(name, place))], ["start"], ["delete", "--force"])
-            work = sequence(*(command(*words, *step, f"bench-{name}") for step in steps))
+            work = sequence(*(call(name, *words, *step, f"bench-{slug(name)}") for step in steps))
             contenders.append(contender(name, note, work))
     return contenders

@@ -12,7 +12,7 @@ from pathlib import Path
 from engines import pss_kb
 from harness import programs
 from measure import Contender, Work, command, race, sequence
-from runtimes import RUNTIMES, needs_v2, on_v2_alone, own, runtime
+from runtimes import RUNTIMES, call, needs_v2, on_v2_alone, own, runtime, slug
 
 # Verbs that leave the container as they found it, the ones that undo each other in one row.
 VERBS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -38,7 +38,7 @@ class Peer:
         self.bundle = bundle
 
     def work(self, *arguments: str) -> Work:
-        one = command(*self.words, *arguments)
+        one = call(self.name, *self.words, *arguments)
         return on_v2_alone(one) if needs_v2(self.name) else one
 
     def create(self, id: str) -> None:
@@ -76,7 +76,7 @@ def peers(folder: Path, bundle: Path) -> Iterator[list[Peer]]:
 
 def each_verb(found: list[Peer], folder: Path, rounds: int) -> Iterator[tuple[str, list[Contender]]]:
     """(verb, contenders with their times), one after the other."""
-    ids = {peer.name: f"bench-{peer.name}" for peer in found}
+    ids = {peer.name: f"bench-{slug(peer.name)}" for peer in found}
     try:
         for peer in found:
             peer.create(ids[peer.name])
@@ -107,7 +107,7 @@ def many(found: list[Peer], count: int, rounds: int) -> list[Contender]:
     """`list` and `state` with `count` containers that wait for `start`."""
     contenders = []
     for peer in found:
-        ids = [f"bench-{peer.name}-{number}" for number in range(count)]
+        ids = [f"bench-{slug(peer.name)}-{number}" for number in range(count)]
         made = []
         try:
             for id in ids:
