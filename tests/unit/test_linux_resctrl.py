@@ -266,6 +266,7 @@ def test_an_update_that_could_not_be_read_again(root: Path, container: Container
 
 def test_an_update_of_what_was_never_asked_for(container: Container) -> None:
     container.facts.resctrl = {}
+    container.save()
     with pytest.raises(FailedPrecondition, match="updating a non-existent Intel RDT configuration is not supported"):
         update(container, {}, rdt={"l3CacheSchema": "L3:0=f"})
 

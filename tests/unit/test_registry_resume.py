@@ -110,7 +110,8 @@ def test_what_a_killed_pull_left_is_damaged(registry: FaultyRegistry, tmp_path: 
     registry.fault(one.layers[0], fake.status(503), times=1000)
     with pytest.raises(Unavailable):
         pull(ns, ref)
-    (status,) = [s for s in ns.content.statuses() if s.offset]
+    (status,) = [s for s in ns.content.statuses() if s.expected == one.layers[0]]
+    assert status.offset
     (data,) = [d for d in (tmp_path / "state/ingest").glob("*/data") if d.stat().st_size == status.offset]
     with open(data, "r+b") as file:
         file.seek(1000)
