@@ -148,12 +148,14 @@ static int connect_to(const char *path)
 
 /* Reads it as only a process may that could trace the brain: of its user, with at least its capabilities, in no Landlock
  * domain that the brain is outside of, allowed by whatever security module there is. ptrace(2), "access mode checking". */
-static bool read_secret(int pid, uint32_t fd, unsigned char secret[SECRET_LENGTH])
+static int read_secret(int pid, uint32_t fd, unsigned char secret[SECRET_LENGTH])
 {
     char path[64];
     format_text(path, sizeof path, "/proc/%d/fd/%u", pid, fd);
     owned_fd file = sys_open(AT_FDCWD, path, O_RDONLY, 0);
-    return file >= 0 && sys(__NR_pread64, file, secret, SECRET_LENGTH, 0) == SECRET_LENGTH;
+    if (file < 0)
+        return file;
+    return sys(__NR_pread64, file, secret, SECRET_LENGTH, 0) == SECRET_LENGTH ? 0 : -EPERM;
 }
 
 static struct message the_message;
@@ -183,8 +185,9 @@ static enum outcome begin(struct front *front)
         return UNEQUAL;
     if (number_at(message->data + 8) != 0)
         return BUSY;
-    if (!read_secret(peer.pid, number_at(message->data + 12), secret) || send_request(front, secret) < 0)
-        return has_hung_up(fd) ? NO_BRAIN : UNEQUAL;
+    int result = read_secret(peer.pid, number_at(message->data + 12), secret);
+    if (result < 0 || send_request(front, secret) < 0) /* its keeper may have been killed, and a spare have lived on */
+        return result == -ENOENT || result == -ESRCH || has_hung_up(fd) ? NO_BRAIN : UNEQUAL;
     listen_to_signals(front);
     if (!readable(fd, HELLO_MS))
         return BUSY;

@@ -10,8 +10,10 @@ import resource
 import select
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.brain import Installation, children_of, parent_of
@@ -333,15 +335,23 @@ def test_who_is_in_another_mount_namespace_has_a_brain_of_its_own(masu: Installa
     assert alive(ours)
 
 
-def test_another_user_has_another_brain(masu: Installation) -> None:
+def test_another_user_has_another_brain() -> None:
     """Its socket is in a directory of the user's own; without one there is no brain."""
-    masu.folder.parent.chmod(0o755)
-    for folder in (masu.folder, *masu.folder.parents):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            pytest.skip(f"{folder} is nobody else's to enter")
-    done = masu.try_("masu", "--version", user=12345, group=12345, extra_groups=[])
-    assert done.returncode == 125
-    assert "there is no brain" in done.stderr
+    with tempfile.TemporaryDirectory(prefix="masu-brain-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        with Installation(Path(folder)) as masu:
+            as_somebody: dict[str, Any] = {"user": 12345, "group": 12345, "extra_groups": []}
+            done = masu.try_("masu", "--version", **as_somebody)
+            assert done.returncode == 125
+            assert "there is no brain" in done.stderr
+            runtime = Path(folder, "runtime")
+            runtime.mkdir()
+            os.chown(runtime, 12345, 12345)
+            env = {**masu.environ("require"), "XDG_RUNTIME_DIR": str(runtime)}
+            assert masu("masu", "--version", env=env, **as_somebody).startswith("masu version")
+            (keeper,) = masu.keepers()
+            assert os.stat(f"/proc/{keeper}").st_uid == 12345
+            assert os.stat(runtime / "masu").st_mode & 0o777 == 0o700
 
 
 # --- coming and going ---

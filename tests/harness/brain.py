@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from harness import programs
 from harness.engine import alive, wait_until
+from masu.cli.brain.listener import sweep
 from masu.linux import front as protocol
 
 
@@ -86,6 +87,7 @@ class Installation:
                 except ProcessLookupError:
                     continue
         wait_until(lambda: not self.keepers())
+        sweep("/run/masu/brain")
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ It leaves when nobody has called for a minute, when one of the files that it is 
 from __future__ import annotations
 
 import _signal
+import fcntl
 import gc
 import os
 import resource
@@ -90,6 +91,33 @@ def _leave_the_caller() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     except OSError:
         pass
+
+
+def sweep(directory: str) -> None:
+    """Removes what killed brains have left in the directory, those of namespaces that are no more among them; and the
+    directory when nobody else is there. A brain that lives holds its lock."""
+    try:
+        for name in os.listdir(directory):
+            if name.endswith(".lock"):
+                _remove_if_dead(f"{directory}/{name}")
+        os.rmdir(directory)
+    except OSError:
+        pass  # somebody is there, or it is gone
+
+
+def _remove_if_dead(path: str) -> None:
+    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name in (path.removesuffix(".lock"), path):
+            try:
+                os.unlink(name)
+            except FileNotFoundError:
+                continue
+    except BlockingIOError:
+        pass  # it lives
+    finally:
+        os.close(lock)
 
 
 class Keeper:
@@ -205,10 +233,11 @@ class Keeper:
             return
         self.leaving = True
         path = self.shared.path
-        for remove, name in ((os.unlink, path), (os.unlink, path + ".lock"), (os.rmdir, os.path.dirname(path))):
+        for name in (path, path + ".lock"):
             try:
-                remove(name)
+                os.unlink(name)
             except OSError:
                 continue
         os.close(self._lock)
         self.shared.listener.shutdown(SHUT_RDWR)
+        sweep(os.path.dirname(path))
