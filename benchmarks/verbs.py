@@ -130,7 +130,7 @@ def memory(found: list[Peer]) -> list[tuple[str, str, str]]:
     for peer in found:
         if needs_v2(peer.name):
             continue
-        id = f"bench-{peer.name}"
+        id = f"bench-{slug(peer.name)}"
         peer.create(id)
         try:
             rows.append((peer.name, "created", f"{pss_kb(peer.pid(id)) / 1024:.2f} MB"))
