@@ -10,7 +10,7 @@ through the shared memory, without a pipe.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from masu.errors import KernelError
 from masu.linux import _sys
@@ -25,6 +25,21 @@ INHERIT = -1
 
 # Whom the caller knows as this command; None when it is ourselves.
 front: Front | None = None
+
+
+def find(program: str, otherwise: str) -> str:
+    """The path of an executable file, as execvp(3) looks for it: in $PATH, or in `otherwise` when that is not set or
+    empty. An empty string when there is none."""
+    places = os.environ.get(b"PATH", b"").decode("utf-8", "surrogateescape") or otherwise
+    for directory in places.split(":"):
+        path = f"{directory or '.'}/{program}"
+        try:
+            kind = os.stat(path).st_mode & 0o170000
+        except OSError:
+            continue
+        if kind == 0o100000 and os.access(path, os.X_OK):  # S_IFREG
+            return path
+    return ""
 
 
 def spawn(

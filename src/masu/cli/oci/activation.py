@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from masu.cli.oci.log import Log
 
 
+def is_meant_for_us() -> bool:
+    """Whether $LISTEN_PID names this command, or nobody."""
+    pid = os.environ.get("LISTEN_PID", "")
+    return not pid or pid == str(spawn.caller_pid())
+
+
 def listening(log: Log, *, first_process: bool, complete: bool) -> Passed:
     """What $LISTEN_FDS speaks of; nothing when it is no number or meant for another process.
 
     Only open ones are passed, up to the first that is not; with `complete`, when others come after them, that raises
     InvalidArgument.
     """
-    wanted, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
-    if pid and pid != str(spawn.caller_pid()):
+    wanted = os.environ.get("LISTEN_FDS", "")
+    if not is_meant_for_us():
         return Passed(0)
     count = _number(wanted)
     if not count:

@@ -7,11 +7,12 @@ import posix as os
 from masu.cli.oci import root_of
 from masu.cli.options import Call, Command, Flag
 from masu.errors import InvalidArgument, Unavailable
-from masu.linux import fds
+from masu.linux import fds, spawn
 from masu.runtime.container import Container
 from masu.spec import jsontext
 
 _MAX_OUTPUT = 64 << 20
+_PLACES = "/bin:/usr/bin"  # without a PATH, as execvp(3)
 
 
 def run(call: Call) -> int:
@@ -30,15 +31,15 @@ def run(call: Call) -> int:
 
 def _table(pids: list[int], options: list[str]) -> str:
     """The lines of ps(1) that belong to these pids, found by its PID column."""
+    program = spawn.find("ps", _PLACES)
+    if not program:
+        raise Unavailable("ps", detail="not installed", hint="apt install procps, or use --format json")
+    environment = [(name + b"=" + value).decode("utf-8", "surrogateescape") for name, value in os.environ.items()]
     out, words = fds.memfd("ps", b"", sealed=False), fds.memfd("ps errors", b"", sealed=False)
     try:
-        # SIGPIPE, which Python ignores, is as it was for ps.
-        actions = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, words, 2)]
-        pid = os.posix_spawnp("ps", ["ps", *options], os.environ, file_actions=actions, setsigdef=[13])
-        _, status = os.waitpid(pid, 0)
+        pid = spawn.spawn(program, ["ps", *options], environment, stdio=(spawn.INHERIT, out, words))
+        _, status = spawn.wait(pid)
         text, said = (_text(fd) for fd in (out, words))
-    except FileNotFoundError:
-        raise Unavailable("ps", detail="not installed", hint="apt install procps, or use --format json") from None
     finally:
         os.close(out)
         os.close(words)

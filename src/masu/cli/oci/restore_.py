@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from masu.cli.oci import log_of, root_of
+from masu.cli.oci.activation import is_meant_for_us
 from masu.cli.oci.checkpoint_ import CRIU_FLAGS, check_root, criu_options
 from masu.cli.oci.create_ import (
     BUNDLE,
@@ -40,7 +41,7 @@ def run(call: Call) -> int:
     if ours is not None:
         console = ours.theirs
     manager = os.environ.get("NOTIFY_SOCKET", "")
-    if "LISTEN_FDS" in os.environ and os.environ.get("LISTEN_PID") in (None, str(os.getpid())):
+    if "LISTEN_FDS" in os.environ and is_meant_for_us():
         log.warning("LISTEN_FDS: not passed on, the container has the sockets that it was checkpointed with")
     signals = None if detached else Signals()
     if not detached and not options.on("no-subreaper"):

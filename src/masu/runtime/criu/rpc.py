@@ -96,10 +96,8 @@ class Options:
 
 def find() -> str:
     """The path of criu, as runc finds it: in PATH. Raises Unavailable."""
-    for directory in (os.environ.get("PATH") or _PLACES).split(":"):
-        path = f"{directory or '.'}/criu"
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            return path
+    if path := spawn.find("criu", _PLACES):
+        return path
     raise Unavailable("criu", detail="executable file not found in $PATH", hint="install the package criu")
 
 
