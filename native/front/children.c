@@ -17,9 +17,9 @@
 int answer(const struct front *front, int result, int status)
 {
     unsigned char message[HEADER_LENGTH] = {0};
-    number_to(message, ASK_ANSWER);
-    number_to(message + 4, (uint32_t)result);
-    number_to(message + 8, (uint32_t)status);
+    put32(message, ASK_ANSWER);
+    put32(message + 4, (uint32_t)result);
+    put32(message + 8, (uint32_t)status);
     return (int)sys(__NR_sendto, front->brain, message, sizeof message, SEND_NOSIGNAL, NULL, 0);
 }
 
@@ -52,16 +52,13 @@ static long arrange(struct spawn *s)
 /* In the child, on our memory: fds and signals are its own. */
 _Noreturn static void run_child(struct spawn *s)
 {
-    struct sys_sigaction usual = {0};
-    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
-        sys(__NR_rt_sigaction, signal, &usual, NULL, 8);
     long result = arrange(s);
     if (result >= 0 && *s->directory != '\0')
         result = sys(__NR_chdir, s->directory);
     if (result >= 0 && s->new_session)
         result = sys(__NR_setsid);
     if (result >= 0) {
-        sys_sigmask(0);
+        sys_usual_signals();
         int executable = s->from[s->kept];
         result = executable >= 0 ? sys(__NR_execveat, executable, "", s->argv, s->envp, AT_EMPTY_PATH)
                                  : sys(__NR_execve, s->executable, s->argv, s->envp);
@@ -98,13 +95,13 @@ int parse_spawn(struct spawn *s, const unsigned char *message, size_t length, co
     *s = (struct spawn){0};
     if (length < HEADER_LENGTH + 24)
         return -EPROTO;
-    uint32_t words = number_at(message + 8), variables = number_at(message + 12), file = number_at(at + 16);
-    s->new_session = (number_at(message + 4) & NEW_SESSION) != 0;
-    s->kept = number_at(at + 20);
+    uint32_t words = get32(message + 8), variables = get32(message + 12), file = get32(at + 16);
+    s->new_session = (get32(message + 4) & NEW_SESSION) != 0;
+    s->kept = get32(at + 20);
     if (s->kept > fd_count || (size_t)(end - at - 24) < 4 * (size_t)s->kept)
         return -EPROTO;
     for (unsigned i = 0; i < 5; i++) {
-        uint32_t index = number_at(at + 4 * i);
+        uint32_t index = get32(at + 4 * i);
         if (index != NOT_THERE && index >= fd_count)
             return -EPROTO;
         if (i < 4)
@@ -113,7 +110,7 @@ int parse_spawn(struct spawn *s, const unsigned char *message, size_t length, co
     at += 24;
     for (unsigned i = 0; i < s->kept; i++, at += 4) {
         s->from[i] = fds[i];
-        s->to[i] = (int)number_at(at);
+        s->to[i] = (int)get32(at);
         if (s->to[i] <= (i == 0 ? 2 : s->to[i - 1]))
             return -EPROTO;
     }

@@ -103,7 +103,6 @@ _Noreturn static void become_brain(struct front *front, int lock)
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL,
     };
     char entry[PATH_LIMIT + 16];
-    struct sys_sigaction usual = {0};
     const char **end, **list = words(front, "masu-brain", entry, sizeof entry, 1, &end);
     *end = front->place;
     int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
@@ -115,9 +114,7 @@ _Noreturn static void become_brain(struct front *front, int lock)
     sys(__NR_setsid);
     sys(__NR_chdir, "/");
     sys(__NR_umask, 0077);
-    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
-        sys(__NR_rt_sigaction, signal, &usual, NULL, 8);
-    sys_sigmask(0);
+    sys_usual_signals();
     sys(__NR_execve, front->python, list, environment);
     sys_exit(127);
 }

@@ -15,17 +15,6 @@ struct credentials {
 
 enum outcome { NO_BRAIN, BUSY, UNEQUAL, ACCEPTED };
 
-uint32_t number_at(const unsigned char *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-void number_to(unsigned char *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (unsigned char)(value >> 8 * i);
-}
-
 void complain(const struct front *front, const char *format, ...)
 {
     char line[PATH_LIMIT + 256];
@@ -181,11 +170,11 @@ static enum outcome begin(struct front *front)
     if (!receive(fd, message))
         return NO_BRAIN;
     close_fds(message);
-    if (number_at(message->data) != SAY_HELLO || number_at(message->data + 4) != PROTOCOL_VERSION)
+    if (get32(message->data) != SAY_HELLO || get32(message->data + 4) != PROTOCOL_VERSION)
         return UNEQUAL;
-    if (number_at(message->data + 8) != 0)
+    if (get32(message->data + 8) != 0)
         return BUSY;
-    int result = read_secret(peer.pid, number_at(message->data + 12), secret);
+    int result = read_secret(peer.pid, get32(message->data + 12), secret);
     if (result < 0 || send_request(front, secret) < 0) /* its keeper may have been killed, and a spare have lived on */
         return result == -ENOENT || result == -ESRCH || has_hung_up(fd) ? NO_BRAIN : UNEQUAL;
     listen_to_signals(front);
@@ -193,7 +182,7 @@ static enum outcome begin(struct front *front)
         return BUSY;
     if (!receive(fd, message))
         return NO_BRAIN;
-    if (number_at(message->data) == SAY_GO && message->fd_count == 1) {
+    if (get32(message->data) == SAY_GO && message->fd_count == 1) {
         front->worker = message->fds[0];
         return ACCEPTED;
     }
@@ -225,8 +214,8 @@ _Noreturn static void serve(struct front *front)
             continue;
         if (!receive(front->brain, message))
             end_without_exit(front);
-        int a = (int)number_at(message->data + 4), b = (int)number_at(message->data + 8);
-        switch (number_at(message->data)) {
+        int a = (int)get32(message->data + 4), b = (int)get32(message->data + 8);
+        switch (get32(message->data)) {
         case SAY_SPAWN:
             do_spawn(front, message->data, message->length, message->fds, message->fd_count);
             break;
@@ -282,13 +271,13 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     /* Ignored, children would be reaped by the kernel before anybody asks how they ended. */
     sys(__NR_rt_sigaction, SIGNAL_CHILD, &usual, NULL, 8);
     fill_standard_fds();
-    front.ignored = ignored_signals();
     find_home(&front);
     const char *wish = variable(&front, "MASU_BRAIN");
     bool required = strcmp(wish, "require") == 0;
     /* A service manager looks at who speaks to it: that has to be us. */
     bool notifies = *variable(&front, "NOTIFY_SOCKET") != '\0';
     if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
+        front.ignored = ignored_signals();
         int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
         for (;;) {
             enum outcome outcome = begin(&front);

@@ -95,8 +95,6 @@ void do_attend(struct front *front, const unsigned char *message, size_t length,
 
 /* front.c */
 int run_front(int argc, char **argv, char **envp, const char *program);
-uint32_t number_at(const unsigned char *at);
-void number_to(unsigned char *at, uint32_t value);
 /* Passes signals on that have arrived. */
 void pass_signals(struct front *front);
 __attribute__((format(printf, 2, 3))) void complain(const struct front *front, const char *format, ...);

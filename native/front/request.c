@@ -91,21 +91,21 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
 
     unsigned char *at = message + HEADER_LENGTH;
     uint64_t ignored = front->ignored, began = (uint64_t)front->began_ns;
-    number_to(message, ASK_CALL);
-    number_to(message + 4, (uint32_t)front->argc);
-    number_to(message + 8, (uint32_t)variables);
-    number_to(message + 12, mask);
+    put32(message, ASK_CALL);
+    put32(message + 4, (uint32_t)front->argc);
+    put32(message + 8, (uint32_t)variables);
+    put32(message + 12, mask);
     memcpy(at, secret, SECRET_LENGTH);
     at += SECRET_LENGTH;
-    number_to(at, (uint32_t)ignored);
-    number_to(at + 4, (uint32_t)(ignored >> 32));
-    number_to(at + 8, (uint32_t)began);
-    number_to(at + 12, (uint32_t)(began >> 32));
-    number_to(at + 16, strcmp(front->program, "masu-oci") == 0);
-    number_to(at + 20, (uint32_t)further_count);
+    put32(at, (uint32_t)ignored);
+    put32(at + 4, (uint32_t)(ignored >> 32));
+    put32(at + 8, (uint32_t)began);
+    put32(at + 12, (uint32_t)(began >> 32));
+    put32(at + 16, strcmp(front->program, "masu-oci") == 0);
+    put32(at + 20, (uint32_t)further_count);
     at += 24;
     for (int i = 0; i < further_count; i++, at += 4) {
-        number_to(at, (uint32_t)further[i]);
+        put32(at, (uint32_t)further[i]);
         control.fds[count++] = further[i];
     }
 

@@ -140,7 +140,7 @@ static void send_pending(struct session *s)
     } else if (s->signals != 0) {
         uint32_t number = (uint32_t)__builtin_ctz(s->signals);
         message[0] = 's';
-        number_to(message + 1, number);
+        put32(message + 1, number);
         if (to_monitor(s, message, 5))
             s->signals &= ~(1u << number);
     } else if (s->length > 0) {
@@ -218,7 +218,7 @@ static int take_from_monitor(struct session *s, int *status)
     if (s->output[0] == 'o' || s->output[0] == 'e')
         result = write_all(s->output[0] == 'o' ? STDOUT : STDERR, s->output + 1, (size_t)count - 1);
     if (s->output[0] == 'x' && count >= 5) {
-        *status = (int)number_at(s->output + 1);
+        *status = (int)get32(s->output + 1);
         return ENDED;
     }
     return result < 0 ? (int)result : 1;
@@ -290,9 +290,9 @@ void do_attend(struct front *front, const unsigned char *message, size_t length,
     static struct session s;
     struct sys_sigaction ignored = {.handler = 1}, before;
     int status = 0, result = -EPROTO;
-    s = (struct session){.front = front, .other = -1, .pid = (int)number_at(message + 12)};
-    s.by_monitor = number_at(message + 4) == ATTEND_MONITOR;
-    s.flags = number_at(message + 8);
+    s = (struct session){.front = front, .other = -1, .pid = (int)get32(message + 12)};
+    s.by_monitor = get32(message + 4) == ATTEND_MONITOR;
+    s.flags = get32(message + 8);
     s.keys_length = (unsigned)(length - HEADER_LENGTH);
     if (s.keys_length <= KEYS_LIMIT && fd_count >= 1 && fd_count <= (s.by_monitor ? 1 : 2)) {
         memcpy(s.keys, message + HEADER_LENGTH, s.keys_length);

@@ -3,17 +3,6 @@
 
 unsigned char control_payload[16 + PAYLOAD_LIMIT + 1];
 
-static void put32(unsigned char *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (unsigned char)(value >> 8 * i);
-}
-
-static uint32_t get32(const unsigned char *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 int send_with_fd(int socket, const void *data, size_t size, int fd)
 {
     struct {

@@ -13,15 +13,6 @@ static int fd_argument(const char *text)
     return parse_number(text, strlen(text), INT32_MAX, &number) ? (int)number : -1;
 }
 
-/* The caller's signal state is not the container's (Python ignores SIGPIPE). */
-static void reset_signals(void)
-{
-    struct sys_sigaction action = {0};
-    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
-        sys(__NR_rt_sigaction, signal, &action, NULL, 8);
-    sys_sigmask(0);
-}
-
 static int map_plan(int fd, struct plan *plan, struct masu_error *err)
 {
     struct statx about;
@@ -49,7 +40,7 @@ static int run_launch(int argc, char **argv)
     }
     /* Nobody in a container may read our memory, follow our /proc/PID/exe or fd (CVE-2019-5736). */
     sys_prctl(PR_SET_DUMPABLE, 0, 0, 0);
-    reset_signals();
+    sys_usual_signals(); /* the caller's are not the container's (Python ignores SIGPIPE) */
     launch->told = launch->monitor = launch->root = launch->procfs = launch->empty = launch->start_fifo = -1;
     memset(launch->slots, 0xff, sizeof launch->slots);
     if (map_plan(plan_fd, &launch->plan, &err) < 0) {

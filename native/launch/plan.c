@@ -1,11 +1,6 @@
 /* The plan's wire format (src/masu/plan/encode.py): everything is checked before anything is done. */
 #include "launch.h"
 
-static uint32_t get32(const unsigned char *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 static uint64_t get64(const unsigned char *at) { return (uint64_t)get32(at) | (uint64_t)get32(at + 4) << 32; }
 
 #define BIT(field) (1u << (field))

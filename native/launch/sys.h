@@ -254,6 +254,15 @@ static inline int sys_sigmask(uint64_t mask) /* SIG_SETMASK is 2 on all machines
     return (int)sys(__NR_rt_sigprocmask, 2, &mask, NULL, sizeof mask);
 }
 
+/* Every signal has its usual action, and none is blocked: exec(2) keeps ignored ones ignored, and the mask. */
+static inline void sys_usual_signals(void)
+{
+    struct sys_sigaction usual = {0};
+    for (int signal = 1; signal <= SIGNAL_LAST; signal++)
+        sys(__NR_rt_sigaction, signal, &usual, NULL, 8);
+    sys_sigmask(0);
+}
+
 /* Anonymous memory, zeroed; NULL when there is none. */
 static inline void *sys_memory(size_t size)
 {
@@ -273,6 +282,19 @@ static inline bool is_on(int fd, long magic)
 {
     struct sys_statfs about;
     return sys(__NR_fstatfs, fd, &about) == 0 && about.type == magic;
+}
+
+/* ---- numbers in messages and plans: little-endian, wherever they lie ---- */
+
+static inline uint32_t get32(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline void put32(unsigned char *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (unsigned char)(value >> 8 * i);
 }
 
 /* ---- fds with an owner ---- */

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.brain import Installation
 from harness.callers import at_work
 from harness.callers.buildah import Buildah
 from harness.callers.containerd import Containerd
@@ -46,6 +47,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     it.image("busybox")
     yield it
     it.close()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A masu with a brain of its own (harness.brain)."""
+    with Installation(tmp_path_factory.mktemp("brain")) as it:
+        yield it
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,6 @@ from harness.oci import base_config
 pytestmark = pytest.mark.root
 
 SPARES = 2  # masu.cli.brain.listener
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Installation(tmp_path_factory.mktemp("brain")) as it:
-        yield it
 
 
 @pytest.fixture
@@ -357,6 +352,20 @@ def test_another_user_has_another_brain() -> None:
 # --- coming and going ---
 
 
+@contextmanager
+def going_on(masu: Installation) -> Iterator[None]:
+    """A call that goes on, until its input ends."""
+    with masu.start("masu", "run", "--rm", "-i", "host", "cat") as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(b"hello\n")
+        running.stdin.flush()
+        assert running.stdout.readline() == b"hello\n"
+        yield
+        running.stdin.close()
+    assert running.returncode == 0
+
+
 def test_a_brain_is_started_by_the_first_who_would_like_one(tmp_path: Path) -> None:
     with Brood() as brood, Installation(tmp_path / "own") as masu:
         assert masu.keeper() == 0
@@ -382,18 +391,11 @@ def test_one_that_leaves_lets_another_come(tmp_path: Path) -> None:
     """A call that goes on does not keep others from a new brain."""
     with Installation(tmp_path / "own") as masu:
         old = masu.warm()
-        with masu.start("masu", "run", "--rm", "-i", "host", "cat") as running:
-            assert running.stdin is not None
-            assert running.stdout is not None
-            running.stdin.write(b"hello\n")
-            running.stdin.flush()
-            assert running.stdout.readline() == b"hello\n"
+        with going_on(masu):
             os.kill(old, signal.SIGTERM)
             wait_until(lambda: len(children_of(old)) == 1)
             assert masu("masu", "--version").startswith("masu version")
             assert len(masu.keepers()) == 2
-            running.stdin.close()
-        assert running.returncode == 0
         wait_until(lambda: not alive(old))
         assert masu.keeper()
         pid = masu.keeper()
@@ -437,15 +439,8 @@ def test_it_leaves_when_nobody_calls(tmp_path: Path) -> None:
         listener.write_text(listener.read_text().replace("IDLE_S = 60.0", "IDLE_S = 0.3"))
         path = masu.socket_path()
         keeper = masu.warm()
-        with masu.start("masu", "run", "--rm", "-i", "host", "cat") as running:
-            assert running.stdin is not None
-            assert running.stdout is not None
-            running.stdin.write(b"hello\n")
-            running.stdin.flush()
-            assert running.stdout.readline() == b"hello\n"
+        with going_on(masu):
             assert alive(masu.keeper())  # a call that goes on is not idleness
-            running.stdin.close()
-        assert running.returncode == 0
         wait_until(lambda: not masu.keeper())
         assert keeper
         assert not Path(path).exists()

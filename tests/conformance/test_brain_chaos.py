@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ from harness.oci import base_config
 from masu.linux import front as protocol
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Installation(tmp_path_factory.mktemp("brain")) as it:
-        yield it
 
 
 @pytest.fixture
@@ -243,6 +237,21 @@ class FalseBrain:
         os.close(self.secret)
 
 
+def by_a_false_brain(
+    tmp_path: Path, script: Callable[[Peer, int], None]
+) -> subprocess.CompletedProcess[str]:
+    """How `masu --version` ends where a brain listens that does what `script` says."""
+    with Installation(tmp_path / "own") as masu:
+        path = masu.socket_path()
+        masu.stop()
+        brain = FalseBrain(path, script)
+        try:
+            return masu.try_("masu", "--version", brain="auto")
+        finally:
+            brain.close()
+            Path(path).unlink(missing_ok=True)
+
+
 def hello(peer: Peer, secret: int) -> None:
     peer.say(protocol.SAY_HELLO, protocol.PROTOCOL_VERSION, 0, secret)
 
@@ -323,30 +332,14 @@ COLD = (
 def test_a_brain_that_dies_before_it_begins_is_done_without(
     tmp_path: Path, script: Callable[[Peer, int], None]
 ) -> None:
-    with Installation(tmp_path / "own") as masu:
-        path = masu.socket_path()
-        masu.stop()
-        brain = FalseBrain(path, script)
-        try:
-            done = masu.try_("masu", "--version", brain="auto")
-        finally:
-            brain.close()
-        assert (done.returncode, done.stdout, done.stderr) == (0, "masu version 0.1.0\n", "")
-        Path(path).unlink(missing_ok=True)
+    done = by_a_false_brain(tmp_path, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "masu version 0.1.0\n", "")
 
 
 def test_a_brain_that_dies_in_the_middle_is_told(tmp_path: Path) -> None:
-    with Installation(tmp_path / "own") as masu:
-        path = masu.socket_path()
-        masu.stop()
-        brain = FalseBrain(path, dies_after_go)
-        try:
-            done = masu.try_("masu", "--version", brain="auto")
-        finally:
-            brain.close()
-            Path(path).unlink()
-        assert done.returncode == 1
-        assert "the brain has died in the middle of this command" in done.stderr
+    done = by_a_false_brain(tmp_path, dies_after_go)
+    assert done.returncode == 1
+    assert "the brain has died in the middle of this command" in done.stderr
 
 
 @pytest.mark.parametrize("answer", ["unknown", "spawn of nothing", "spawn of too much", "attend of nothing"])
@@ -366,17 +359,9 @@ def test_a_brain_that_asks_for_nonsense_gets_an_error(tmp_path: Path, answer: st
         heard.append(peer.hear()[:2])
         peer.say(protocol.SAY_EXIT, 42)
 
-    with Installation(tmp_path / "own") as masu:
-        path = masu.socket_path()
-        masu.stop()
-        brain = FalseBrain(path, script)
-        try:
-            done = masu.try_("masu", "--version", brain="auto")
-        finally:
-            brain.close()
-            Path(path).unlink()
-        assert done.returncode == 42, done.stderr
-        assert heard == [(protocol.ASK_ANSWER, -71)]  # EPROTO
+    done = by_a_false_brain(tmp_path, script)
+    assert done.returncode == 42, done.stderr
+    assert heard == [(protocol.ASK_ANSWER, -71)]  # EPROTO
 
 
 def test_a_brain_that_has_been_stopped_is_done_without(tmp_path: Path) -> None:

@@ -14,17 +14,17 @@ static void put(struct writer *writer, const void *data, size_t size)
     writer->used += size;
 }
 
-static void put32(struct writer *writer, uint32_t value) { put(writer, &value, 4); }
+static void number32(struct writer *writer, uint32_t value) { put(writer, &value, 4); }
 
 static void number(struct writer *writer, uint64_t value)
 {
-    put32(writer, 8);
+    number32(writer, 8);
     put(writer, &value, 8);
 }
 
 static void text(struct writer *writer, const char *value)
 {
-    put32(writer, (uint32_t)strlen(value) + 1);
+    number32(writer, (uint32_t)strlen(value) + 1);
     put(writer, value, strlen(value) + 1);
 }
 
@@ -32,7 +32,7 @@ static size_t begin(struct writer *writer, uint16_t code, uint16_t fields)
 {
     put(writer, &code, 2);
     put(writer, &fields, 2);
-    put32(writer, 0);
+    number32(writer, 0);
     return writer->used;
 }
 
@@ -46,10 +46,10 @@ static size_t good_plan(unsigned char *data)
 {
     struct writer writer = {data, 0};
     put(&writer, PLAN_MAGIC, 8);
-    put32(&writer, PLAN_VERSION);
-    put32(&writer, 4);
-    put32(&writer, 0);
-    put32(&writer, 0);
+    number32(&writer, PLAN_VERSION);
+    number32(&writer, 4);
+    number32(&writer, 0);
+    number32(&writer, 0);
     size_t at = begin(&writer, OP_OPEN, 3);
     number(&writer, 5);
     text(&writer, "/dev/null");
@@ -61,16 +61,16 @@ static size_t good_plan(unsigned char *data)
     end(&writer, at);
     at = begin(&writer, OP_PROC_WRITE, 2);
     text(&writer, "sys/x");
-    put32(&writer, 3);
+    number32(&writer, 3);
     put(&writer, "a\0b", 3);
     end(&writer, at);
     at = begin(&writer, OP_EXEC, 2);
-    put32(&writer, 4 + 4 + 3 + 4 + 1);
-    put32(&writer, 2);
+    number32(&writer, 4 + 4 + 3 + 4 + 1);
+    number32(&writer, 2);
     text(&writer, "sh");
     text(&writer, "");
-    put32(&writer, 4);
-    put32(&writer, 0);
+    number32(&writer, 4);
+    number32(&writer, 0);
     end(&writer, at);
     uint32_t total = (uint32_t)writer.used;
     memcpy(data + 16, &total, 4);

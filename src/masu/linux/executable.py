@@ -60,14 +60,10 @@ _ready: dict[str, int] = {}
 def keep_ready(path: str, number: int) -> None:
     """For a process that lives longer: opens `path` now, at a descriptor that is at least `number`, so that `protected`
     need not mount anything."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
-
     try:
-        fd = overlay(path)
+        _ready[path] = fds.moved(overlay(path), number)
     except KernelError:
-        return  # the other way is gone anew each time
-    _ready[path] = fcntl(fd, F_DUPFD_CLOEXEC, number)
-    os.close(fd)
+        pass  # the other way is gone anew each time
 
 
 def protected(path: str) -> Protected:

@@ -113,6 +113,24 @@ def memfd(name: str, data: bytes, *, sealed: bool = True) -> int:
     return fd
 
 
+def moved(fd: int, least: int) -> int:
+    """The same file at a number that is at least `least`, close-on-exec; `fd` is closed. Raises OSError."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    other: int = fcntl(fd, F_DUPFD_CLOEXEC, least)
+    os.close(fd)
+    return other
+
+
+def is_readable(fd: int) -> bool:
+    """Whether a read, an accept or the end is there at once."""
+    from select import poll
+
+    poller = poll()
+    poller.register(fd, 1)  # POLLIN
+    return bool(poller.poll(0))
+
+
 def seal(fd: int) -> None:
     """No more writing, growing, shrinking or unsealing (fcntl(2), F_ADD_SEALS). Raises OSError; EBUSY: a writable
     mapping is left."""

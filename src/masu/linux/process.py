@@ -15,18 +15,12 @@ def become_subreaper() -> None:
     if spawn.front is not None:
         spawn.front.become_subreaper()
         return
-    try:
-        _sys.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    except OSError as e:
-        raise KernelError("prctl", "PR_SET_CHILD_SUBREAPER", e.errno or 0) from e
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
 
 
 def die_with_parent(number: int) -> None:
     """Signal `number` comes when the parent ends (its thread that forked us), 0 for none. Raises KernelError."""
-    try:
-        _sys.prctl(_PR_SET_PDEATHSIG, number)
-    except OSError as e:
-        raise KernelError("prctl", "PR_SET_PDEATHSIG", e.errno or 0) from e
+    _prctl(_PR_SET_PDEATHSIG, number, "PR_SET_PDEATHSIG")
 
 
 def set_name(name: str) -> None:
@@ -37,7 +31,11 @@ def set_name(name: str) -> None:
 def gain_no_privileges() -> None:
     """From now on neither the calling thread nor what it starts gains privileges by execve(2); there is no way back.
     Raises KernelError."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+
+
+def _prctl(option: int, value: int, name: str) -> None:
     try:
-        _sys.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        _sys.prctl(option, value)
     except OSError as e:
-        raise KernelError("prctl", "PR_SET_NO_NEW_PRIVS", e.errno or 0) from e
+        raise KernelError("prctl", name, e.errno or 0) from e

@@ -6,7 +6,7 @@ import os
 from _struct import unpack_from
 
 from masu.errors import KernelError
-from masu.linux import _sys
+from masu.linux import _sys, fds
 
 _MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE = 0x2, 0x4, 0x40, 0x80, 0x100
 _DELETE, _DELETE_SELF, _MOVE_SELF = 0x200, 0x400, 0x800
@@ -33,10 +33,7 @@ class Watch:
 
     def move(self, number: int) -> None:
         """To a descriptor that is at least `number`."""
-        from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-        old, self._fd = self._fd, fcntl(self._fd, F_DUPFD_CLOEXEC, number)
-        os.close(old)
+        self._fd = fds.moved(self._fd, number)
 
     def add(self, path: str) -> None:
         """A file, or a directory with the files that lie directly in it. Raises KernelError."""

@@ -16,7 +16,7 @@ import errno
 import os
 
 from masu.errors import KernelError, MasuError
-from masu.linux import fds, namespaces, passwd, procfs
+from masu.linux import cgroups, fds, namespaces, passwd, procfs
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
 from masu.plan.mounts import id_map
@@ -127,11 +127,14 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 from masu.runtime import notify  # by whom a service manager has started
 
                 config = notify.with_directory(config, container)
-            host = machine.gather(_limits_to_raise(config), config.mounts)
+            layout = cgroups.detect()
+            host = machine.gather(_limits_to_raise(config), config.mounts, layout=layout)
             if options.rootless is not None:
                 host.rootless = options.rootless
             make_resctrl(container, config, undo)
-            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=options.cgroup_manager)
+            cgroup, scope = make_cgroup(
+                container, config, host, undo, warnings, manager=options.cgroup_manager, layout=layout
+            )
             monitor, fds_of_monitor = options.monitor(container) if options.monitor is not None else (None, ())
             extras = bundle.extras
             wishes = _wishes(container, config, extras, cgroup, options, rootfs, host, monitor, warnings)

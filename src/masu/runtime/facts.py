@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from masu.spec.mounts import Mount
 
 
-def gather(limits: tuple[str, ...] = (), mounts: tuple[Mount, ...] = ()) -> Host:
+def gather(
+    limits: tuple[str, ...] = (), mounts: tuple[Mount, ...] = (), *, layout: cgroups.Layout | None = None
+) -> Host:
     """Looks at this process and this machine; some twelve system calls. `limits` are the RLIMIT_* to be looked at,
-    `mounts` those that may copy a symlink."""
-    layout = cgroups.detect()
+    `mounts` those that may copy a symlink, `layout` is that of the cgroups where it is known."""
+    layout = layout or cgroups.detect()
     sets = capabilities.current()
     first = namespaces.in_initial_user_namespace()
     return Host(

@@ -7,7 +7,7 @@ import os
 
 from masu.errors import KernelError
 from masu.linux import cgroups
-from masu.linux.cgroups import Cgroup
+from masu.linux.cgroups import Cgroup, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 
 def make_cgroup(
-    container: Container, config: Config, host: Host, undo: Undo, warnings: list[str], *, manager: str
+    container: Container,
+    config: Config,
+    host: Host,
+    undo: Undo,
+    warnings: list[str],
+    *,
+    manager: str,
+    layout: Layout,
 ) -> tuple[Cgroup, Scope | None]:
     """The container's cgroup with its limits, but for that of processes, and its unit of systemd."""
     if manager == "disabled":
@@ -30,7 +37,6 @@ def make_cgroup(
     rootless = host.rootless
     resources = config.linux.resources
     path, scope, keeper = config.linux.cgroups_path, None, 0
-    layout = cgroups.detect()
     if manager == "systemd":
         scope, path = _start_scope(container, config, layout, undo, rootless=rootless)
         keeper = scope.keeper
@@ -159,10 +165,6 @@ def ways_in(cgroup: Cgroup, *, mapped: bool) -> tuple[tuple[str, ...], str]:
 def move_in(file: str, pid: int, where: str = "linux.cgroupsPath") -> None:
     """Writes a pid into a group's `cgroup.procs` or `tasks`. Raises KernelError."""
     try:
-        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"%d" % pid)
-        finally:
-            os.close(fd)
+        files.write(None, file, str(pid))
     except OSError as error:
         raise KernelError("write", file, error.errno or 0, where=where) from error

@@ -23,7 +23,7 @@ import os
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
-from masu.linux import fds, namespaces, pidfd, procfs, spawn
+from masu.linux import cgroups, fds, namespaces, pidfd, procfs, spawn
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle, notify
 from masu.runtime.container import Container
@@ -148,12 +148,13 @@ def _make(
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
             if options.notify:
                 config = notify.with_directory(config, container)
-            host = machine.gather()
+            layout = cgroups.detect()
+            host = machine.gather(layout=layout)
             if options.rootless is not None:
                 host.rootless = options.rootless
             make_resctrl(container, config, undo)
             manager = options.cgroup_manager
-            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager)
+            cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager, layout=layout)
             undo.add(restored.reap)
             if not options.notify:
                 config = notify.for_restore(config, container, bundle.rootfs)

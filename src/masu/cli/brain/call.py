@@ -32,7 +32,7 @@ from struct import pack, unpack, unpack_from
 import masu
 from masu.cli.brain import preload
 from masu.cli.brain.shared import FDS_BEGIN, hello, high
-from masu.linux import pidfd, powers, process, spawn
+from masu.linux import fds, pidfd, powers, process, spawn
 from masu.linux.front import (
     ASK_CALL,
     ASK_LEAVE,
@@ -118,7 +118,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     process.die_with_parent(_signal.SIGKILL)
     if os.getppid() != keeper:
         return 0
-    if not _is_wanted(shared):
+    if not fds.is_readable(shared.listener.fileno()):  # nobody waits already
         preload.warm_up()
     try:
         connection = accept(shared.listener)
@@ -173,13 +173,6 @@ def _status(shared: Shared) -> int:
     return 1
 
 
-def _is_wanted(shared: Shared) -> bool:
-    """Whether somebody waits already."""
-    poll = select.poll()
-    poll.register(shared.listener, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _receive(connection: socket) -> tuple[bytes, list[int], int]:
     """(message, its fds, the sender's pid); nothing at the end of file. Raises Refused after too long a silence."""
     poll = select.poll()
@@ -214,9 +207,7 @@ def _take_place(request: Request) -> None:
     fcntl.fcntl(request.lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(request.lifeline, _F_SETSIG, _signal.SIGKILL)
     fcntl.fcntl(request.lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    poll = select.poll()
-    poll.register(request.lifeline, select.POLLIN)
-    if poll.poll(0):
+    if fds.is_readable(request.lifeline):
         os._exit(0)
     os.fchdir(request.cwd)
     os.close(request.cwd)
@@ -239,16 +230,10 @@ def _place_fds(request: Request) -> None:
     request.lifeline = high(request.lifeline)
     # What came lies on numbers that others of it may want.
     above = max((FDS_BEGIN, *request.further)) + 1
-    moved = [(number, _moved(fd, above)) for number, fd in request.further.items()]
+    moved = [(number, fds.moved(fd, above)) for number, fd in request.further.items()]
     for number, fd in (*enumerate(request.standard), *moved):
         os.dup2(fd, number)
         os.close(fd)
-
-
-def _moved(fd: int, above: int) -> int:
-    other: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
-    os.close(fd)
-    return other
 
 
 def _new_streams() -> None:

@@ -16,10 +16,7 @@ _OCI_VERBS = (
     "create", "delete", "exec", "kill", "list", "pause", "ps", "resume", "run", "start", "state", "update",
 )  # fmt: skip
 # What they import when they get to it.
-_LATER = (
-    "encodings.ascii",
-    "masu.cli.oci.places",
-)  # fmt: skip
+_LATER = ("masu.cli.oci.places",)
 
 
 def everything() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import select
+from _struct import pack
 
 from masu.linux import fds, powers
 from masu.linux.front import PROTOCOL_VERSION, SAY_HELLO, SECRET_LENGTH
@@ -46,9 +45,7 @@ class Shared:
     @property
     def stale(self) -> bool:
         """Whether a file that we are made of has changed, be it that the keeper has not noticed yet."""
-        poll = select.poll()
-        poll.register(self.watch, select.POLLIN)
-        return bool(self.memory[_STALE]) or bool(poll.poll(0))
+        return bool(self.memory[_STALE]) or fds.is_readable(self.watch.fileno())
 
     def look(self) -> bool:
         """The keeper's way to ask. What it reads of changes nobody else will see: so it says first that it looks."""
@@ -69,11 +66,8 @@ class Shared:
 
 def high(fd: int) -> int:
     """The same file at a number out of the way."""
-    moved: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FDS_BEGIN)
-    os.close(fd)
-    return moved
+    return fds.moved(fd, FDS_BEGIN)
 
 
 def hello(shared: Shared, *, busy: bool = False) -> bytes:
-    numbers = (SAY_HELLO, PROTOCOL_VERSION, int(busy), shared.secret_fd)
-    return b"".join(number.to_bytes(4, "little") for number in numbers)
+    return pack("<IIII", SAY_HELLO, PROTOCOL_VERSION, busy, shared.secret_fd)

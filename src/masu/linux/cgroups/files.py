@@ -94,7 +94,7 @@ def open_directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def write(directory_fd: int, file: str, value: str) -> None:
+def write(directory_fd: int | None, file: str, value: str) -> None:
     """One write(2) of `value`: the kernel takes each as one whole command. Raises OSError."""
     # O_TRUNC means nothing to cgroup files and O_CREAT is refused; the name is checked by whoever takes it from
     # a config.
