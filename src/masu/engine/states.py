@@ -139,7 +139,10 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
     if not container.facts.pid:
         return None  # a start that was killed before the program ran
     wait_monitor(container, patience_s)
-    return namespaces.read_exit(path) or _write_lost(record, path)
+    found = namespaces.read_exit(path)
+    if found is None and namespaces.was_undone(container):
+        return None  # as is one that was killed a moment later
+    return found or _write_lost(record, path)
 
 
 def _write_lost(record: Record, path: str) -> Exit:

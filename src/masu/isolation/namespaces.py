@@ -202,12 +202,23 @@ def socket_path(container: Container) -> str:
 
 def has_lost_monitor(container: Container) -> bool:
     """Whether the container's monitor is known to be dead. It notes itself beside the container's first process."""
+    noted = _noted_monitor(container)
+    return noted is not None and not procfs.is_alive(*noted)
+
+
+def was_undone(container: Container) -> bool:
+    """Whether a start that came to nothing was undone by its monitor: it has taken back the note of itself."""
+    return _noted_monitor(container) is None
+
+
+def _noted_monitor(container: Container) -> tuple[int, int] | None:
+    """The monitor's pid and start time; None when it is not noted yet, or no longer."""
     try:
         lines = fds.read_bounded(container.directory + "/pid", 256).split(b"\n")
         pid, start_time = (int(word) for word in lines[1].split())
     except (FileNotFoundError, IndexError, ValueError):
-        return False  # not noted yet, or already gone with its end
-    return not procfs.is_alive(pid, start_time)
+        return None
+    return pid, start_time
 
 
 def end_orphan(container: Container) -> None:
