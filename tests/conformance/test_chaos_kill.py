@@ -61,10 +61,11 @@ def test_detached_run_killed_at_any_moment(masu: Chaos, brood: Brood) -> None:
         return masu.run_words("-d", "--name", name, "busybox", "sleep", "600")
 
     masu(*words("first"))
-    whole = duration_s(masu, *words("second"))
+    sweep = moments(duration_s(masu, *words("second")))
     masu("rm", "-f", "first", "second")
     seen = set()
-    for moment in moments(whole):
+    while sweep:
+        moment = sweep.pop(0)
         kill_after(masu.start(*words("victim")), moment)
         wait_until(lambda: not [pid for pid in brood.pids() if not in_a_container(masu, pid)])
         found = masu("ps", "-a", "--format", "{{.Names}} {{.State}}").split()
@@ -76,7 +77,9 @@ def test_detached_run_killed_at_any_moment(masu: Chaos, brood: Brood) -> None:
             assert masu("start", "victim") == "victim\n"
             assert masu.status("victim") == "running"
         masu.check_consistent(brood)
-    assert "victim running" in seen
+        if not sweep and "victim running" not in seen:
+            sweep = [2 * moment]  # slower by now than it was: on to where it comes to its end
+            assert moment < 30
 
 
 def in_a_container(masu: Chaos, pid: int) -> bool:
