@@ -1,0 +1,1 @@
+"""Front doors over the engine, each a protocol that somebody else's clients speak."""
