@@ -58,7 +58,8 @@ class Masud(Ctr):
         self, folder: Path, config: str = "version = 3\n", *, environment: Mapping[str, str] | None = None
     ) -> None:
         self.folder = folder
-        self.root, self.state = folder / "root", folder / "state"
+        # Where harness.engine.Masu has its own: masu and masud of one folder are one engine.
+        self.root, self.state = folder / "root", folder / "run"
         super().__init__(self.state / "containerd.sock", {"MASU_REGISTRIES": "", **(environment or {})})
         self.config = folder / "config.toml"
         self.config.write_text(config)
