@@ -16,6 +16,8 @@ from masu.api.containerd.reflection import OldReflection, Reflection
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
+from masu.api.containerd.streaming import Streaming
+from masu.api.containerd.transfer import Transfer
 from masu.api.containerd.version import Version
 
 SERVICES: tuple[type[Service], ...] = (
@@ -32,6 +34,8 @@ SERVICES: tuple[type[Service], ...] = (
     OldReflection,
     Reflection,
     Snapshots,
+    Streaming,
+    Transfer,
     Version,
 )
 
