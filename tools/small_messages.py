@@ -109,6 +109,9 @@ def module(name: str) -> object:
 for name in FILES:
     for message in module(name).message_types_by_name.values():
         write(message)
+    for service in module(name).services_by_name.values():
+        for method in service.methods:
+            write(method.output_type)
 for name, messages in MESSAGES.items():
     for message in messages:
         write(module(name).message_types_by_name[message])

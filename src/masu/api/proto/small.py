@@ -668,6 +668,9 @@ class ShutdownRequest(_.Message):
             now: bool | None = None,
         ) -> None: ...
 
+class Empty(_.Message):
+    __slots__ = ()
+
 class CreateSandboxRequestAnnotationsEntry(_.Message):
     __slots__ = ("key", "value")
     FIELDS = {
@@ -1552,6 +1555,7 @@ NAMES: dict[str, type[_.Message]] = {
     "containerd.task.v3.ConnectRequest": ConnectRequest,
     "containerd.task.v3.ConnectResponse": ConnectResponse,
     "containerd.task.v3.ShutdownRequest": ShutdownRequest,
+    "google.protobuf.Empty": Empty,
     "containerd.runtime.sandbox.v1.CreateSandboxRequest": CreateSandboxRequest,
     "containerd.runtime.sandbox.v1.CreateSandboxResponse": CreateSandboxResponse,
     "containerd.runtime.sandbox.v1.StartSandboxRequest": StartSandboxRequest,
