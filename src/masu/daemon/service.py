@@ -52,6 +52,7 @@ class Daemon:
             except RuntimeError as error:
                 raise Unavailable("socket", self.address, detail=str(error)) from None
         await self._server.start()
+        self.site.exits.start()
         self.site.collector.start()
         return self
 
@@ -61,6 +62,7 @@ class Daemon:
         await self._server.stop(GRACE_S)
         self._place.close()
         self._threads.close()
+        self.site.exits.stop()
         self.site.collector.stop()
         self.site.close()
 

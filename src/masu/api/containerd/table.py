@@ -12,6 +12,7 @@ from masu.api.containerd.namespaces import Namespaces
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
+from masu.api.containerd.tasks import Tasks
 from masu.api.containerd.version import Version
 
 SERVICES: tuple[type[Service], ...] = (
@@ -20,6 +21,7 @@ SERVICES: tuple[type[Service], ...] = (
     Diff,
     Images,
     Introspection,
+    Tasks,
     Leases,
     Namespaces,
     Snapshots,
