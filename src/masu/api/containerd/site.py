@@ -8,6 +8,7 @@ import uuid
 
 from masu.api.containerd.collector import Collector, Settings
 from masu.api.containerd.exits import Exits
+from masu.api.containerd.feed import BUFFER, Feed
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
 
@@ -22,16 +23,24 @@ class Site:
     """
 
     def __init__(
-        self, root: str, run: str, *, snapshotter: str = "", runtime: str = DEFAULT_RUNTIME, gc: Settings | None = None
+        self,
+        root: str,
+        run: str,
+        *,
+        snapshotter: str = "",
+        runtime: str = DEFAULT_RUNTIME,
+        gc: Settings | None = None,
+        event_buffer: int = BUFFER,
     ) -> None:
         self.root = os.path.abspath(root)
         self.run = os.path.abspath(run)
         os.makedirs(self.run, 0o700, exist_ok=True)
         self.runtime = runtime
-        # The plugin ids of what is served.
-        self.services: tuple[str, ...] = ()
+        # The services: name -> plugin id (table.py).
+        self.served: dict[str, str] = {}
         self.store: Store = open_store(self.root)
         self.collector = Collector(self.store.gc, gc)
+        self.feed = Feed(self.store, buffer=event_buffer)
         self._snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
