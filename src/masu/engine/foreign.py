@@ -51,6 +51,22 @@ def rootfs_of(engine: Engine, record: Record, config: dict[str, object], mounts:
     return Rootfs(path)
 
 
+def add_home(config: dict[str, object], rootfs: Rootfs) -> None:
+    """HOME as the root's own passwd has it, where the spec names none: runtimes of the field do that."""
+    process = process_of(config)
+    env, user = process.get("env"), process.get("user")
+    words = [str(item) for item in env] if isinstance(env, list) else []
+    if not process or any(word.startswith("HOME=") and word != "HOME=" for word in words):
+        return
+    from masu.engine import roots
+    from masu.linux import passwd
+
+    uid = user.get("uid") if isinstance(user, dict) else 0
+    with roots.OpenRoot(rootfs, writable=False) as root:
+        home = passwd.home(root.fd, uid if isinstance(uid, int) else 0) or "/"
+    process["env"] = [*(word for word in words if word != "HOME="), f"HOME={home}"]
+
+
 def process_of(config: dict[str, object]) -> dict[str, object]:
     process = config.get("process")
     return process if isinstance(process, dict) else {}

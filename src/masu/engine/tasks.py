@@ -102,8 +102,7 @@ class Tasks:
         try:
             return Record(self._engine.ns.containers.get(id))
         except NotFound:
-            where = f"in namespace {self._engine.namespace}"
-            raise NotFound("container", id, detail=where) from None
+            raise NotFound(f'container "{id}" in namespace "{self._engine.namespace}"') from None
 
     def look(self, id: str) -> tuple[Record, State]:
         """The container and what its task is doing. Raises NotFound when it has none."""
@@ -148,7 +147,7 @@ class Tasks:
         with Held(engine, id, create=True):
             record = self.record(id)
             if _has_task(record, states.look(engine, record)):
-                raise AlreadyExists("task", id)
+                raise AlreadyExists(f"task {id}")
             births.clear_before_start(engine, record)
             try:
                 runtime = self._run(record, mounts, io)
@@ -197,7 +196,9 @@ class Tasks:
     def _parts(self, record: Record, mounts: Sequence[Mount]) -> tuple[dict[str, object], Rootfs]:
         if record.is_foreign:
             config = foreign.config_of(record)
-            return config, foreign.rootfs_of(self._engine, record, config, mounts)
+            rootfs = foreign.rootfs_of(self._engine, record, config, mounts)
+            foreign.add_home(config, rootfs)
+            return config, rootfs
         config, _ = births.read_config(self._engine, record)
         return config, births.rootfs_of(self._engine, record)
 
@@ -242,7 +243,7 @@ class Tasks:
         with Held(self._engine, self.look(id)[0].id):
             record, state = self.look(id)
             if state.status != states.PAUSED or state.container is None:
-                raise FailedPrecondition(f"cannot resume a {_process(record, state).status} container")
+                raise FailedPrecondition(f"cannot resume a {_process(record, state).status} process")
             state.container.cgroup.thaw()
             self._engine.ns.events.publish("/tasks/resumed", {"container_id": id})
 
@@ -297,7 +298,7 @@ class Tasks:
                         "container_id": id,
                         "pid": gone.pid,
                         "exit_status": gone.exit_status,
-                        "exited_at": gone.exited_at,
+                        "exited_at": gone.exited_at or times.now(),
                     },
                 )
             if record.is_foreign:
