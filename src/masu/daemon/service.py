@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from types import TracebackType
@@ -59,18 +60,28 @@ class Daemon:
             except RuntimeError as error:
                 raise Unavailable("socket", self.address, detail=str(error)) from None
         await self._server.start()
+        self.site.exits.start()
+        self._follower = asyncio.create_task(self._follow(), name="exits")
         self.site.collector.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._follower.cancel()
         await self._server.stop(GRACE_S)
         self._place.close()
         await self.site.feed.stop()
         self._threads.close()
+        self.site.exits.stop()
         self.site.collector.stop()
         self.site.close()
+
+    async def _follow(self) -> None:
+        """What other programs start on this state (`masu run`) is watched, too."""
+        found = await self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
+        async for event in found:
+            await self._threads.run(self.site.exits.watch, event.namespace, str(event.payload.get("container_id")))
 
     def reload(self, config: Config) -> None:
         """What can change while it runs: the log, the registries' settings."""

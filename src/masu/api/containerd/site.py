@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from masu.api.containerd.collector import Collector, Settings
+from masu.api.containerd.exits import Exits
 from masu.api.containerd.feed import BUFFER, Feed
 from masu.api.containerd.streams import Streams
 from masu.engine import Engine
@@ -51,6 +52,7 @@ class Site:
         self._snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
+        self.exits = Exits(self.store, self.engine)
 
     def namespace(self, name: str) -> str:
         """The name, checked. Raises InvalidArgument."""

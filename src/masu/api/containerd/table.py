@@ -17,6 +17,7 @@ from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
 from masu.api.containerd.streaming import Streaming
+from masu.api.containerd.tasks import Tasks
 from masu.api.containerd.transfer import Transfer
 from masu.api.containerd.version import Version
 
@@ -28,6 +29,7 @@ SERVICES: tuple[type[Service], ...] = (
     Health,
     Images,
     Introspection,
+    Tasks,
     Leases,
     Mounts,
     Namespaces,
