@@ -109,20 +109,26 @@ def rate(folder: Path, place: Path, rounds: int) -> list[tuple[str, ...]]:
     rows = [("", *(f"{count}" for count in CALLERS))]
     for name in RUNTIMES:
         if found := runtime(name, folder):
-            rows.append((name, *(f"{_rate(name, found[0], place, count, rounds):.0f}" for count in CALLERS)))
+            rows.append((name, *(_rate(name, found[0], place, count, rounds) for count in CALLERS)))
     return rows
 
 
-def _rate(name: str, words: list[str], place: Path, callers: int, rounds: int) -> float:
+def _rate(name: str, words: list[str], place: Path, callers: int, rounds: int) -> str:
+    bundle = os.fspath(own(name, place))
+
     def one(number: int) -> None:
-        call(name, *words, "run", "--bundle", os.fspath(own(name, place)), f"bench-{slug(name)}-{number}")()
+        call(name, *words, "run", "--bundle", bundle, f"bench-{slug(name)}-{number}")()
 
     with ThreadPoolExecutor(callers, initializer=leave_v1 if needs_v2(name) else None) as pool:
-        list(pool.map(one, range(2 * callers)))
-        begun = time.perf_counter()
-        count = max(rounds, 4 * callers)
-        list(pool.map(one, range(count)))
-        return count / (time.perf_counter() - begun)
+        try:
+            list(pool.map(one, range(2 * callers)))
+            begun = time.perf_counter()
+            count = max(rounds, 4 * callers)
+            list(pool.map(one, range(count)))
+        except RuntimeError as error:
+            print(f"{name}, {callers} at a time: {error}")
+            return "-"
+        return f"{count / (time.perf_counter() - begun):.0f}"
 
 
 def lifecycle(folder: Path, place: Path) -> list[Contender]:
