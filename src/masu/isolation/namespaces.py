@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.runtime.bundle import Bundle
     from masu.spec.runtime import Process
 
 _MAX_EXIT_BYTES = 4096
@@ -81,16 +82,21 @@ class Exit:
 
 
 class Request:
-    """What is to be run. `config` is a complete config.json; `exit_command` is what the monitor runs after the end
-    when nobody who was attached promised to clean up; `on_ready` runs before the program may (attach there)."""
+    """What is to be run. `config` is a complete config.json, or `bundle` has one that was read; `exit_command` is what
+    the monitor runs after the end when nobody who was attached promised to clean up; `on_ready` runs before the program
+    may (attach there); `cgroup_manager`, `no_new_keyring` and `no_pivot` are as in `runtime.create.Options`."""
 
     __slots__ = (
+        "bundle",
+        "cgroup_manager",
         "config",
         "exit_command",
         "exit_path",
         "gate",
         "id",
         "init",
+        "no_new_keyring",
+        "no_pivot",
         "on_ready",
         "rootfs",
         "seccomp_cache",
@@ -101,18 +107,26 @@ class Request:
         self,
         id: str,
         *,
-        config: dict[str, object],
         rootfs: Rootfs,
         stdio: Stdio,
         exit_path: str,
+        config: dict[str, object] | None = None,
+        bundle: Bundle | None = None,
+        cgroup_manager: str = "cgroupfs",
         exit_command: tuple[str, ...] = (),
         gate: bool = False,
         init: bool = False,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
         on_ready: Callable[[Container], None] | None = None,
         seccomp_cache: str = "",
     ) -> None:
         self.id = id
+        self.bundle = bundle
+        self.cgroup_manager = cgroup_manager
         self.config = config
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
         self.rootfs = rootfs
         self.stdio = stdio
         self.exit_path = exit_path
@@ -129,17 +143,17 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     Returns when the program runs. Raises what kept it from running; then nothing of it is left.
     """
     # Thirty modules, which whoever lists containers does without.
-    from masu.runtime import bundle as bundles
     from masu.runtime import create
 
-    text = jsontext.dumps(request.config).encode()
-    warnings: list[str] = []
-    bundle = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+    bundle = request.bundle or _bundle(request)
     plumbing = _Plumbing()
     try:
         options = create.Options(
+            cgroup_manager=request.cgroup_manager,
             gate=request.gate,
             init=request.init,
+            no_new_keyring=request.no_new_keyring,
+            no_pivot=request.no_pivot,
             monitor=lambda container: plumbing.monitor(container, request),
             on_ready=request.on_ready,
             rootfs=request.rootfs,
@@ -162,6 +176,14 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
         raise
     created.launched.close()
     return created.container, created.warnings
+
+
+def _bundle(request: Request) -> Bundle:
+    from masu.runtime import bundle as bundles
+
+    text = jsontext.dumps(request.config).encode()
+    warnings: list[str] = []
+    return bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
 
 
 def start_exec(
