@@ -19,16 +19,18 @@ DEFAULT_NAMESPACE = "default"
 class Engine:
     """`root` keeps what must outlive a reboot, `run` what need not; made when missing (0700).
 
-    Opens nothing until it is needed, so making one costs nothing.
+    Opens nothing until it is needed, so making one costs nothing. `store` is one of `root` that is open already.
     """
 
-    def __init__(self, root: str = "", run: str = "", namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(
+        self, root: str = "", run: str = "", namespace: str = DEFAULT_NAMESPACE, *, store: Store | None = None
+    ) -> None:
         self.root = os.path.abspath(root or default_root())
         self.run = os.path.abspath(run or default_run())
         if not namespace or "/" in namespace or namespace in (".", ".."):
             raise InvalidArgument("namespace", namespace)
         self.namespace = namespace
-        self._store: Store | None = None
+        self._store = store
         self._ns: NamespaceStore | None = None
         self._containers: Containers | None = None
         self._images: Images | None = None
