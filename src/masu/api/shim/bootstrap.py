@@ -54,7 +54,7 @@ class Start:
     def socket(self, bundle: str) -> str:
         """Where the shim of this container listens: that of all in the namespace, or of its group."""
         name = "/".join((self.address, self.namespace, "masu", _group(bundle)))
-        return f"{self.socket_dir}/{digest.of_bytes(name.encode()).partition(':')[2]}"
+        return f"{self.socket_dir}/{digest.of(name.encode()).partition(':')[2]}"
 
     def answer(self, socket: str) -> bytes:
         address = f"unix://{socket}"
