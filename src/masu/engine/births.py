@@ -307,6 +307,7 @@ def profile(request: ContainerRequest, capabilities: tuple[str, ...]) -> dict[st
 def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[str], None] | None = None) -> Started:
     """See `Containers.start`; the caller holds the lock and has looked."""
     from masu.engine.containers import Started
+    from masu.isolation.stdio import Stdio
 
     clear_runtime(engine, record.id)
     try:
@@ -326,7 +327,7 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
                 record.id,
                 config=config,
                 rootfs=rootfs,
-                stdio=namespaces.Stdio(
+                stdio=Stdio(
                     terminal=request.tty,
                     open_stdin=request.interactive,
                     stdin_once=request.stdin_once,

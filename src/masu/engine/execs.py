@@ -78,6 +78,7 @@ def start(
 
     Raises FailedPrecondition when the container does not run or is paused, and what kept the program from running.
     """
+    from masu.isolation.stdio import Stdio
     from masu.spec import runtime as spec
 
     state = states.look(engine, record)
@@ -93,7 +94,7 @@ def start(
     _sweep(parent)
     try:
         ready = None if on_ready is None else lambda: on_ready(directory + "/attach.sock")
-        stdio = namespaces.Stdio(
+        stdio = Stdio(
             terminal=request.tty, open_stdin=request.interactive, stdin_once=request.interactive, ephemeral=True
         )
         warnings = namespaces.start_exec(

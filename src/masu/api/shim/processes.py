@@ -15,7 +15,7 @@ from _thread import allocate_lock
 from masu.api.shim.records import Record, Stdio
 from masu.errors import NotFound, Unavailable
 from masu.isolation import namespaces
-from masu.isolation.attach import STDIN, Attachment, exit_status
+from masu.isolation.attach import EVENTS, STDIN, Attachment, exit_status
 from masu.isolation.namespaces import Exit
 from masu.runtime.container import Container
 from masu.spec import times
@@ -58,7 +58,7 @@ class Process:
 
     def attach(self) -> None:
         """Before the program may run."""
-        self.attachment = Attachment.connect(f"{self.directory}/attach.sock", STDIN)
+        self.attachment = Attachment.connect(f"{self.directory}/attach.sock", STDIN | EVENTS)
 
     def detach(self) -> None:
         if self.attachment is not None:

@@ -19,6 +19,7 @@ from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.isolation import namespaces
+from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.plan.host import Rootfs
 from masu.runtime import bundle as bundles
 from masu.runtime import delete as runtime_delete
@@ -163,7 +164,7 @@ class Tasks:
                     task.id,
                     bundle=bundle,
                     rootfs=made,
-                    stdio=_monitored(task.record.stdio, ephemeral=True),
+                    stdio=_monitored(task.record.stdio, task.id, self._namespace),
                     exit_path=f"{root}/{task.id}/exit",
                     gate=True,
                     cgroup_manager="systemd" if options.systemd_cgroup else "cgroupfs",
@@ -224,7 +225,7 @@ class Tasks:
             warnings = namespaces.start_exec(
                 container,
                 completed(spec.parse_process(process.spec, "process"), container),
-                _monitored(process.stdio, ephemeral=True),
+                _monitored(process.stdio, task.id, self._namespace),
                 directory=process.directory,
                 on_ready=process.attach,
                 seccomp_cache=f"{RUN_ROOT}/.seccomp",
@@ -276,6 +277,8 @@ class Tasks:
             self._unwatch(process)  # until the start is over
             return
         kind, status = process.hear()
+        if kind == "m":
+            self._publisher.publish(small.TaskOOM(container_id=task.id))
         if kind in ("x", ""):
             self._unwatch(process)
             self._ended(task, process, status)
@@ -506,11 +509,20 @@ def _read_bundle(path: str, *, has_mounts: bool) -> bundles.Bundle:
     return bundles.Bundle(path, text, bundles.parse_config(text, warnings), warnings)
 
 
+def _monitored(stdio: Stdio, id: str, namespace: str) -> MonitoredStdio:
+    """Output that nobody reads makes the container wait, as with containerd's own shim."""
+    return MonitoredStdio(
+        terminal=stdio.terminal,
+        ephemeral=True,
+        stdin=stdio.stdin,
+        stdout=stdio.stdout,
+        stderr=stdio.stderr,
+        owner=(id, namespace),
+        patient=True,
+    )
+
+
 def _note(task: Task, container: Container) -> None:
     """Before the program may run: what the next shim has to know, and who tells us of the end."""
     task.record.save(container.directory)
     task.init.attach()
-
-
-def _monitored(stdio: Stdio, *, ephemeral: bool) -> namespaces.Stdio:
-    return namespaces.Stdio(terminal=stdio.terminal, ephemeral=ephemeral)
