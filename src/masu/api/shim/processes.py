@@ -34,7 +34,7 @@ class Process:
     """One process: the container's first (`id` "") or an exec. `directory` holds what its monitor writes."""
 
     __slots__ = (
-        "attachment", "directory", "exit", "exited_at_ns", "held", "id", "pid", "spec", "status", "stdio", "waiting",
+        "attachment", "close_stdin", "directory", "exit", "exited_at_ns", "held", "id", "pid", "spec", "status", "stdio", "waiting",
         "watched",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Process:
         self.exited_at_ns = 0
         self.held = False
         self.attachment: Attachment | None = None
+        self.close_stdin = False  # asked for before there was one
         self.waiting: list[Call] = []
         self.watched = False
 
@@ -59,6 +60,8 @@ class Process:
     def attach(self) -> None:
         """Before the program may run."""
         self.attachment = Attachment.connect(f"{self.directory}/attach.sock", STDIN | EVENTS)
+        if self.close_stdin:
+            self.attachment.close_stdin()
 
     def detach(self) -> None:
         if self.attachment is not None:

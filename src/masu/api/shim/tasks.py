@@ -445,8 +445,10 @@ class Tasks:
 
     def close_io(self, request: small.CloseIORequest, _: Call) -> Message:
         process = self._task(request.id).process(request.exec_id)
-        if request.stdin and process.attachment is not None:
-            process.attachment.close_stdin()
+        if request.stdin:
+            process.close_stdin = True
+            if process.attachment is not None:
+                process.attachment.close_stdin()
         return small.Empty()
 
     def update(self, request: small.UpdateTaskRequest, _: Call) -> Message:
