@@ -13,7 +13,7 @@ folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 
 # Whole files, and single messages of others; what these consist of comes with them.
-FILES = ("ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "events_ttrpc")
+FILES = ("ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc")
 MESSAGES = {
     "event_types": (
         "TaskCreate", "TaskStart", "TaskDelete", "TaskExit", "TaskOOM", "TaskExecAdded", "TaskExecStarted",

@@ -15,7 +15,9 @@ from hypothesis import strategies as some
 from masu.api.proto import small, wire
 from masu.errors import DataLoss
 
-for _name in ("ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "events_ttrpc", "event_types"):
+for _name in (
+    "ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc", "event_types",
+):  # fmt: skip
     importlib.import_module(f"masu.api.proto.{_name}_pb2")
 
 _BITS = {wire.INT32: 31, wire.ENUM: 31, wire.INT64: 63, wire.UINT32: 32, wire.UINT64: 64}

@@ -28,6 +28,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, KernelError, MasuError, Unavailable
 from masu.linux import fds, spawn
+from masu.runtime.container import check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def main(args: list[str]) -> int:
         if "namespace" not in flags or not flags["namespace"]:
             raise InvalidArgument("namespace", where="-namespace", detail="shim namespace cannot be empty")
         verb = words[0] if words else "serve"
+        check_id(flags["namespace"])
+        check_id(flags.get("id", ""))
         if verb == "start":
             return _start(flags)
         if verb == "delete":
@@ -101,16 +104,15 @@ def _parse(args: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _start(flags: Mapping[str, str]) -> int:
     from masu.api.shim.bootstrap import Start
-    from masu.runtime.container import check_id
 
     start = Start(flags, os.environ, fds.read_all(0, _MAX_INPUT, "standard input"))
-    check_id(start.id)
-    check_id(start.namespace)
     path = start.socket(os.getcwd())
     fds.private_directory(os.path.dirname(path))
     with fds.Lock(path + ".lock"):
         if not _serves(path, start.id):
             _launch(start, path)
+    # containerd reads it there when it is started anew, until 1.7; later ones keep the answer themselves.
+    fds.atomic_write("address", f"unix://{path}".encode(), 0o600, sync=False)
     os.write(1, start.answer(path))
     return 0
 
@@ -130,10 +132,7 @@ def _serves(path: str, id: str) -> bool:
 
 def _launch(start: Start, path: str) -> None:
     """A shim that listens at `path`. containerd may connect at once: the calls wait until it is there."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    _unlink(path)
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         os.fchmod(listener.fileno(), 0o600)  # the mode that the file gets
@@ -147,7 +146,7 @@ def _launch(start: Start, path: str) -> None:
         pid = _spawn(words, environment, listener.fileno())
         _place(pid, start.options.shim_cgroup)
     except BaseException:
-        os.unlink(path)
+        _unlink(path)
         raise
     finally:
         listener.close()
@@ -196,13 +195,40 @@ def _delete(flags: Mapping[str, str]) -> int:
     from masu.api.shim import remains
     from masu.api.shim.records import RUN_ROOT
 
-    here = os.getcwd()
-    bundle = flags.get("bundle") or os.path.join(os.path.dirname(here), flags["id"])
+    bundle = flags.get("bundle") or os.path.join(os.path.dirname(os.getcwd()), flags["id"])
+    _forget_socket(bundle)
     response, warnings = remains.clear(f"{RUN_ROOT}/{flags['namespace']}", flags["id"], bundle)
     for warning in warnings:
         print(f"{PROGRAM}: {warning}", file=sys.stderr)
     os.write(1, response.encode())
     return 0
+
+
+def _forget_socket(bundle: str) -> None:
+    """Removes the socket of a shim that was killed."""
+    try:
+        path = fds.read_bounded(f"{bundle}/address", 256).decode().removeprefix("unix://")
+        lock = fds.lock_file(path + ".lock", wait=False, create=False)
+    except (FileNotFoundError, Unavailable):
+        return
+    try:
+        probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            probe.connect(path)
+        except OSError:
+            _unlink(path, path + ".lock")
+        finally:
+            probe.close()
+    finally:
+        os.close(lock)
+
+
+def _unlink(*paths: str) -> None:
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 def _info() -> int:
@@ -293,8 +319,7 @@ class Shim:
         except Unavailable:  # somebody comes, perhaps
             self._loop.later(_RETRY_S, self._leave)
             return
-        for name in (self._path, self._path + ".lock"):
-            os.unlink(name)
+        _unlink(self._path, self._path + ".lock")
         os.close(lock)
         self.stop()
 
