@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import glob
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ _FILE_BYTES = 4 << 20
 _IMPORTS = 100
 
 Table = dict[str, object]
+
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 GC = "io.containerd.gc.v1.scheduler"
 TRANSFER = "io.containerd.transfer.v1.local"
@@ -122,6 +127,20 @@ class Config:
         found = self._at(path)
         assert isinstance(found, int)
         return found
+
+    def real(self, *path: str) -> float:
+        found = self._at(path)
+        assert isinstance(found, (int, float))
+        return float(found)
+
+    def seconds(self, *path: str) -> float:
+        """A duration as Go writes it: "1m30s", "100ms". Raises InvalidArgument."""
+        text = self.text(*path)
+        if text == "0":
+            return 0.0
+        if not _DURATION.fullmatch(text):
+            raise InvalidArgument("duration", text, where=".".join(path), detail='as in "100ms" or "1m30s"')
+        return sum(float(count) * _UNITS_S[unit] for count, unit in _PART.findall(text))
 
     def flag(self, *path: str) -> bool:
         return bool(self._at(path))

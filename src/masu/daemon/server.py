@@ -137,7 +137,7 @@ class Server:
 
     def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         found = context.invocation_metadata() or ()
-        return Call(self._site, {key: value for key, value in found if isinstance(value, str)})
+        return Call(self._site, {key: value for key, value in found if isinstance(value, str)}, self._threads)
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:

@@ -7,9 +7,10 @@ import os
 from types import TracebackType
 from typing import Self
 
+from masu.api.containerd.collector import Settings
 from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
-from masu.daemon.config import Config
+from masu.daemon.config import GC, Config
 from masu.daemon.server import Server, Threads
 from masu.daemon.sockets import Place
 from masu.errors import Unavailable
@@ -29,7 +30,9 @@ class Daemon:
         if config.flag("masu", "subreaper"):
             process.become_subreaper()
         self._oom_score(config.number("oom_score"))
-        self.site = Site(config.root, config.state, snapshotter=config.text("masu", "snapshotter"))
+        self.site = Site(
+            config.root, config.state, snapshotter=config.text("masu", "snapshotter"), gc=_gc_settings(config)
+        )
 
     async def __aenter__(self) -> Self:
         config = self.config
@@ -49,6 +52,7 @@ class Daemon:
             except RuntimeError as error:
                 raise Unavailable("socket", self.address, detail=str(error)) from None
         await self._server.start()
+        self.site.collector.start()
         return self
 
     async def __aexit__(
@@ -57,6 +61,7 @@ class Daemon:
         await self._server.stop(GRACE_S)
         self._place.close()
         self._threads.close()
+        self.site.collector.stop()
         self.site.close()
 
     def reload(self, config: Config) -> None:
@@ -71,3 +76,15 @@ class Daemon:
             except OSError as error:
                 # Below what it is: CAP_SYS_RESOURCE, which many machines' root lacks.
                 logger.warning("oom_score %d could not be set: %s", score, os.strerror(error.errno or 0))
+
+
+def _gc_settings(config: Config) -> Settings:
+    def at(name: str) -> tuple[str, str, str]:
+        return ("plugins", GC, name)
+
+    return Settings(
+        pause_threshold=config.real(*at("pause_threshold")),
+        deletion_threshold=config.number(*at("deletion_threshold")),
+        schedule_delay_s=config.seconds(*at("schedule_delay")),
+        startup_delay_s=config.seconds(*at("startup_delay")),
+    )

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.engine.containers import Containers
     from masu.engine.images import Images
+    from masu.engine.taskexecs import Execs
+    from masu.engine.tasks import Tasks
     from masu.engine.volumes import Volumes
     from masu.store import NamespaceStore, Store
 
@@ -35,6 +37,8 @@ class Engine:
         self._containers: Containers | None = None
         self._images: Images | None = None
         self._volumes: Volumes | None = None
+        self._tasks: Tasks | None = None
+        self._execs: Execs | None = None
 
     @property
     def store(self) -> Store:
@@ -75,6 +79,23 @@ class Engine:
 
             self._volumes = Volumes(self.root)
         return self._volumes
+
+    @property
+    def tasks(self) -> Tasks:
+        if self._tasks is None:
+            from masu.engine.tasks import Tasks
+
+            self._tasks = Tasks(self)
+        return self._tasks
+
+    @property
+    def execs(self) -> Execs:
+        """Those of tasks."""
+        if self._execs is None:
+            from masu.engine.taskexecs import Execs
+
+            self._execs = Execs(self)
+        return self._execs
 
     @property
     def run_root(self) -> str:

@@ -57,6 +57,16 @@ class Exit:
         self.exited_at = exited_at
         self.reason = reason
 
+    def to_json(self) -> dict[str, object]:
+        """As the monitor writes it."""
+        return {
+            "status": self.status,
+            "signal": self.signal,
+            "oom": self.oom,
+            "exited_at": self.exited_at,
+            **({"reason": self.reason} if self.reason else {}),
+        }
+
 
 class Request:
     """What is to be run. `config` is a complete config.json, or `bundle` has one that was read; `exit_command` is what
@@ -170,10 +180,10 @@ def start_exec(
     *,
     directory: str,
     seccomp_cache: str = "",
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[int], None] | None = None,
 ) -> list[str]:
     """One more process in a running container, with a monitor of its own; its socket and exit file are in
-    `directory`. Returns warnings when the program runs."""
+    `directory`; `on_ready` gets its pid before it may run. Returns warnings when the program runs."""
     from masu.runtime import execute
 
     plumbing = _Plumbing()
@@ -292,9 +302,13 @@ def read_exit(path: str) -> Exit | None:
 def write_lost(path: str, exited_at: str) -> Exit:
     """Records the end of a container whose monitor was killed: status 255, reason "monitor lost"."""
     lost = Exit(255, exited_at=exited_at, reason="monitor lost")
-    record = {"status": 255, "signal": 0, "oom": False, "exited_at": exited_at, "reason": lost.reason}
-    fds.atomic_write(path, jsontext.dumps(record).encode() + b"\n", 0o600)
+    write_exit(path, lost)
     return lost
+
+
+def write_exit(path: str, how: Exit) -> None:
+    """An end that no monitor has seen."""
+    fds.atomic_write(path, jsontext.dumps(how.to_json()).encode() + b"\n", 0o600)
 
 
 class _Plumbing:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class ExecOptions:
-    """`cgroups` are places below the container's own, as of runc's --cgroup; the rest as in `create.Options`."""
+    """`cgroups` are places below the container's own, as of runc's --cgroup; `on_ready` is called with the pid before
+    the program may run; the rest as in `create.Options`."""
 
     __slots__ = (
         "cgroups", "console_fd", "ignore_paused", "monitor", "monitor_fds", "no_new_keyring",
@@ -45,7 +46,7 @@ class ExecOptions:
         no_new_keyring: bool = False,
         on_plan: Callable[[list[Op]], None] | None = None,
         on_step: Callable[[str], None] | None = None,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[int], None] | None = None,
         pid_file: str = "",
         pidfd_socket: str = "",
         preserve_fds: int = 0,
@@ -207,7 +208,7 @@ class _Birth(Answers):
             handover.send_listener(self.config.linux.seccomp, self.container.state(), pid, self.listener_fd)
             os.close(self.listener_fd)
         if self.options.on_ready is not None:
-            self.options.on_ready()
+            self.options.on_ready(pid)
         self.step("setns_init: about to exec")
         return b""
 

@@ -76,7 +76,7 @@ class SnapshotRecords:
         Called inside `transaction()`, so that the driver can make the folder before the row is seen. Raises
         AlreadyExists, NotFound for the parent, FailedPrecondition when that is not committed.
         """
-        checks.key("snapshot key", key)
+        checks.key("snapshot key", key, spaces=True)
         checked = checks.labels(labels)
         with self._db.write() as tx:
             parent_id = None
@@ -106,7 +106,7 @@ class SnapshotRecords:
 
         Raises AlreadyExists for the name, NotFound and FailedPrecondition for the key.
         """
-        checks.key("snapshot name", name)
+        checks.key("snapshot name", name, spaces=True)
         checked = checks.labels(labels)
         with self._db.write() as tx:
             found = self.get(key)

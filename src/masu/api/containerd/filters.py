@@ -47,9 +47,18 @@ def parse(filters: Iterable[str]) -> Filter:
     return lambda fields: any(all(selector(fields) for selector in each) for each in alternatives)
 
 
-def of_labels(labels: Mapping[str, str], path: Sequence[str]) -> str | None:
-    """The field `labels.PATH`: whatever was quoted or not, the label's name is what the dots join."""
-    return labels.get(".".join(path))
+def fields(simple: Mapping[str, str], labels: Mapping[str, str], **maps: Mapping[str, str]) -> Fields:
+    """The fields of a thing that has `simple` ones (with dots for those within others; empty is absent), labels, and
+    perhaps more maps. Whatever was quoted or not, the key of a map is what the dots join."""
+    known = {"labels": labels, **maps}
+
+    def field(path: Sequence[str]) -> str | None:
+        held = known.get(path[0])
+        if held is not None:
+            return held.get(".".join(path[1:]))
+        return simple.get(".".join(path)) or None
+
+    return field
 
 
 class _Parser:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
@@ -33,16 +33,29 @@ from masu.store import NamespaceStore
 
 NAMESPACE_HEADER = "containerd-namespace"
 LEASE_HEADER = "containerd-lease"
+T = TypeVar("T")
+
+
+class Threads(Protocol):
+    """What calls of the engine run in (masu.daemon.server)."""
+
+    async def run(self, function: Callable[..., T], *values: object) -> T:
+        """A caller that is cancelled waits for the thread to be done all the same."""
 
 
 class Call:
     """What comes with a request beside its message."""
 
-    __slots__ = ("_headers", "site")
+    __slots__ = ("_headers", "_threads", "site")
 
-    def __init__(self, site: Site, headers: Mapping[str, str]) -> None:
+    def __init__(self, site: Site, headers: Mapping[str, str], threads: Threads) -> None:
         self.site = site
         self._headers = headers
+        self._threads = threads
+
+    async def run(self, function: Callable[..., T], *values: object) -> T:
+        """From the event loop: what touches the engine, in a thread. See `Threads.run`."""
+        return await self._threads.run(function, *values)
 
     @property
     def namespace(self) -> str:

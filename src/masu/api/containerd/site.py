@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 
+from masu.api.containerd.collector import Collector, Settings
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
 
@@ -19,7 +20,9 @@ class Site:
     Safe for many threads. Raises what `open_store` does.
     """
 
-    def __init__(self, root: str, run: str, *, snapshotter: str = "", runtime: str = DEFAULT_RUNTIME) -> None:
+    def __init__(
+        self, root: str, run: str, *, snapshotter: str = "", runtime: str = DEFAULT_RUNTIME, gc: Settings | None = None
+    ) -> None:
         self.root = os.path.abspath(root)
         self.run = os.path.abspath(run)
         os.makedirs(self.run, 0o700, exist_ok=True)
@@ -27,6 +30,7 @@ class Site:
         # The plugin ids of what is served.
         self.services: tuple[str, ...] = ()
         self.store: Store = open_store(self.root)
+        self.collector = Collector(self.store.gc, gc)
         self._snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from masu.api.containerd.containers import Containers
+from masu.api.containerd.content import Content
+from masu.api.containerd.diff import Diff
+from masu.api.containerd.images import Images
 from masu.api.containerd.introspection import Introspection
+from masu.api.containerd.leases import Leases
+from masu.api.containerd.namespaces import Namespaces
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
+from masu.api.containerd.snapshots import Snapshots
 from masu.api.containerd.version import Version
 
 SERVICES: tuple[type[Service], ...] = (
+    Containers,
+    Content,
+    Diff,
+    Images,
     Introspection,
+    Leases,
+    Namespaces,
+    Snapshots,
     Version,
 )
 

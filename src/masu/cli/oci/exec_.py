@@ -67,7 +67,7 @@ def _run(call: Call) -> int:
             console_fd=console,
             on_plan=plan_teller(call),
             on_step=log.debug,
-            on_ready=ours.prepare if ours is not None else None,
+            on_ready=(lambda _: ours.prepare()) if ours is not None else None,
             ignore_paused=options.on("ignore-paused"),
             pid_file=options.text("pid-file"),
             pidfd_socket=options.text("pidfd-socket"),
