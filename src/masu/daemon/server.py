@@ -111,6 +111,9 @@ class Server:
                 return await self._threads.run(method.function, request, call)
             except Exception as error:
                 await _abort(context, error, f"{service}/{method.name}")
+            finally:
+                # Most calls publish something; who listens need not wait for inotify.
+                self._site.feed.wake()
 
         return answer
 

@@ -31,11 +31,16 @@ class Daemon:
             process.become_subreaper()
         self._oom_score(config.number("oom_score"))
         self.site = Site(
-            config.root, config.state, snapshotter=config.text("masu", "snapshotter"), gc=_gc_settings(config)
+            config.root,
+            config.state,
+            snapshotter=config.text("masu", "snapshotter"),
+            gc=_gc_settings(config),
+            event_buffer=config.number("masu", "event_buffer"),
         )
 
     async def __aenter__(self) -> Self:
         config = self.config
+        self.site.feed.start()
         self._threads = Threads(config.number("masu", "threads"))
         self._server = Server(
             self.site,
@@ -60,6 +65,7 @@ class Daemon:
     ) -> None:
         await self._server.stop(GRACE_S)
         self._place.close()
+        await self.site.feed.stop()
         self._threads.close()
         self.site.collector.stop()
         self.site.close()

@@ -34,7 +34,7 @@ class Settings:
         startup_delay_s: float = 0.1,
     ) -> None:
         # containerd, too, lets it take no more than half of the time.
-        self.pause_threshold = min(max(pause_threshold, 0.001), 0.5)
+        self.pause_threshold = min(max(pause_threshold, 1e-6), 0.5)
         self.deletion_threshold = deletion_threshold
         self.schedule_delay_s = schedule_delay_s
         self.startup_delay_s = startup_delay_s

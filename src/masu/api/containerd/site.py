@@ -7,6 +7,7 @@ import threading
 import uuid
 
 from masu.api.containerd.collector import Collector, Settings
+from masu.api.containerd.feed import BUFFER, Feed
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
 
@@ -21,7 +22,14 @@ class Site:
     """
 
     def __init__(
-        self, root: str, run: str, *, snapshotter: str = "", runtime: str = DEFAULT_RUNTIME, gc: Settings | None = None
+        self,
+        root: str,
+        run: str,
+        *,
+        snapshotter: str = "",
+        runtime: str = DEFAULT_RUNTIME,
+        gc: Settings | None = None,
+        event_buffer: int = BUFFER,
     ) -> None:
         self.root = os.path.abspath(root)
         self.run = os.path.abspath(run)
@@ -31,6 +39,7 @@ class Site:
         self.services: tuple[str, ...] = ()
         self.store: Store = open_store(self.root)
         self.collector = Collector(self.store.gc, gc)
+        self.feed = Feed(self.store, buffer=event_buffer)
         self._snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()

@@ -10,14 +10,17 @@ from google.protobuf.empty_pb2 import Empty
 from masu.api.containerd import filters, values
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import snapshots_pb2 as pb
+from masu.api.proto import types_pb2
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from masu.linux.idmap import Mapping
-from masu.snapshots import IdMaps, choose
+from masu.snapshots import IdMaps, Mount, choose
 from masu.snapshots.mounts import GID_LABEL, UID_LABEL
 from masu.store.snapshots import Info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
+
     from masu.snapshots import Snapshotter
 
 # The name under which what is prepared will be committed: when it is there already, nothing is to be prepared.
@@ -35,17 +38,11 @@ class Snapshots(Service):
         if target and _is_there(snapshotter, target):
             self._hold(call, snapshotter, target)
             raise AlreadyExists("target snapshot", target)
-        self._hold(call, snapshotter, request.key)
-        mounts = snapshotter.prepare(
-            request.key, request.parent, labels=request.labels, id_maps=_id_maps(request.labels)
-        )
-        return pb.PrepareSnapshotResponse(mounts=values.mount_messages(mounts))
+        return pb.PrepareSnapshotResponse(mounts=self._made(snapshotter, snapshotter.prepare, request, call))
 
     def view(self, request: pb.ViewSnapshotRequest, call: Call) -> pb.ViewSnapshotResponse:
         snapshotter = self._snapshotter(request.snapshotter, call)
-        self._hold(call, snapshotter, request.key)
-        mounts = snapshotter.view(request.key, request.parent, labels=request.labels, id_maps=_id_maps(request.labels))
-        return pb.ViewSnapshotResponse(mounts=values.mount_messages(mounts))
+        return pb.ViewSnapshotResponse(mounts=self._made(snapshotter, snapshotter.view, request, call))
 
     def mounts(self, request: pb.MountsRequest, call: Call) -> pb.MountsResponse:
         mounts = self._snapshotter(request.snapshotter, call).mounts(request.key)
@@ -102,6 +99,22 @@ class Snapshots(Service):
             return choose(call.ns, name)
         except InvalidArgument:
             raise InvalidArgument(f"snapshotter not loaded: {name}") from None
+
+    def _made(
+        self,
+        snapshotter: Snapshotter,
+        make: abc.Callable[..., builtins.list[Mount]],
+        request: pb.PrepareSnapshotRequest | pb.ViewSnapshotRequest,
+        call: Call,
+    ) -> abc.Sequence[types_pb2.Mount]:
+        self._hold(call, snapshotter, request.key)
+        try:
+            made = make(request.key, request.parent, labels=request.labels, id_maps=_id_maps(request.labels))
+        except NotFound as error:
+            if error.what == "snapshot" and error.obj == request.parent:
+                error.what = "parent snapshot"
+            raise
+        return values.mount_messages(made)
 
     def _hold(self, call: Call, snapshotter: Snapshotter, key: str) -> None:
         # Before it is there: afterwards a collection might have been faster.

@@ -26,8 +26,15 @@ _CODES = {
     "out_of_range": (grpc.StatusCode.OUT_OF_RANGE, "out of range"),
     "kernel": (grpc.StatusCode.UNKNOWN, ""),
 }
-# What containerd calls some of the things.
-_NOUNS = {"content": "content digest {}", "snapshot": "snapshot {}", "ingest": "ingest ref {}"}
+# What containerd calls some of the things, in some of the cases.
+_NOUNS = {
+    ("content", "not_found"): "content digest {}",
+    ("content", "already_exists"): "content {}",
+    ("snapshot", "not_found"): "snapshot {} does not exist",
+    ("parent snapshot", "not_found"): "parent snapshot {} does not exist",
+    ("ingest", "not_found"): "reference {}",
+    ("ingest", "unavailable"): "ref {} locked",
+}
 
 
 class OutOfRange(MasuError):
@@ -42,7 +49,7 @@ def status_of(error: MasuError) -> tuple[grpc.StatusCode, str]:
     code, words = _CODES.get(error.kind, (grpc.StatusCode.UNKNOWN, ""))
     subject = error.what
     if error.obj:
-        subject = _NOUNS.get(error.what, error.what + ' "{}"').format(error.obj)
+        subject = _NOUNS.get((error.what, error.kind), error.what + ' "{}"').replace("{}", error.obj)
     parts = [error.where, subject, error.syscall]
     if error.errno:
         parts.append(describe_errno(error.errno))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from masu.api.containerd.containers import Containers
 from masu.api.containerd.content import Content
 from masu.api.containerd.diff import Diff
+from masu.api.containerd.events import Events
 from masu.api.containerd.images import Images
 from masu.api.containerd.introspection import Introspection
 from masu.api.containerd.leases import Leases
+from masu.api.containerd.mounts import Mounts
 from masu.api.containerd.namespaces import Namespaces
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
@@ -18,9 +20,11 @@ SERVICES: tuple[type[Service], ...] = (
     Containers,
     Content,
     Diff,
+    Events,
     Images,
     Introspection,
     Leases,
+    Mounts,
     Namespaces,
     Snapshots,
     Version,
