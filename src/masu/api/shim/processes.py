@@ -63,6 +63,11 @@ class Process:
         if self.close_stdin:
             self.attachment.close_stdin()
 
+    def born(self, pid: int) -> None:
+        """It is there, and waits for its program to be run."""
+        self.pid = pid
+        self.attach()
+
     def detach(self) -> None:
         if self.attachment is not None:
             self.attachment.close()

@@ -227,7 +227,7 @@ class Tasks:
                 completed(spec.parse_process(process.spec, "process"), container),
                 _monitored(process.stdio, task.id, self._namespace),
                 directory=process.directory,
-                on_ready=process.attach,
+                on_ready=process.born,
                 seccomp_cache=f"{RUN_ROOT}/.seccomp",
             )
         except MasuError as error:
@@ -235,7 +235,6 @@ class Tasks:
             raise RuntimeFailed("OCI runtime exec failed", detail=str(error)) from error
         for warning in warnings:
             self._log(task.record.bundle, "warning", warning)
-        process.read_pid()
         process.status = RUNNING
         self._publisher.publish(small.TaskExecStarted(container_id=task.id, exec_id=process.id, pid=process.pid))
 
