@@ -50,12 +50,12 @@ class Subscription:
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Raises ResourceExhausted when it was too slow."""
         while True:
-            await self._filled.wait()
-            if self._lost:
-                raise ResourceExhausted("event buffer", detail=f"{self._limit} events waited for this subscriber")
             while self._events:
                 yield self._events.popleft()
+            if self._lost:
+                raise ResourceExhausted("event buffer", detail=f"{self._limit} events waited for this subscriber")
             self._filled.clear()
+            await self._filled.wait()
 
 
 class Feed:

@@ -37,7 +37,7 @@ class Introspection(Service):
     @functools.cached_property
     def _plugins(self) -> list[Plugin]:
         # Once: whether a snapshotter works is found by trying it.
-        return plugins.plugins(self.site, self.site.services)
+        return plugins.plugins(self.site, set(self.site.served.values()))
 
 
 def _fields(plugin: Plugin) -> filters.Fields:

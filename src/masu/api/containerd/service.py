@@ -128,4 +128,4 @@ class Method:
 
 def snake(name: str) -> str:
     """ListStream -> list_stream"""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

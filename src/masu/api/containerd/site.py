@@ -35,8 +35,8 @@ class Site:
         self.run = os.path.abspath(run)
         os.makedirs(self.run, 0o700, exist_ok=True)
         self.runtime = runtime
-        # The plugin ids of what is served.
-        self.services: tuple[str, ...] = ()
+        # The services: name -> plugin id (table.py).
+        self.served: dict[str, str] = {}
         self.store: Store = open_store(self.root)
         self.collector = Collector(self.store.gc, gc)
         self.feed = Feed(self.store, buffer=event_buffer)

@@ -6,11 +6,13 @@ from masu.api.containerd.containers import Containers
 from masu.api.containerd.content import Content
 from masu.api.containerd.diff import Diff
 from masu.api.containerd.events import Events
+from masu.api.containerd.health import Health
 from masu.api.containerd.images import Images
 from masu.api.containerd.introspection import Introspection
 from masu.api.containerd.leases import Leases
 from masu.api.containerd.mounts import Mounts
 from masu.api.containerd.namespaces import Namespaces
+from masu.api.containerd.reflection import OldReflection, Reflection
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
@@ -21,11 +23,14 @@ SERVICES: tuple[type[Service], ...] = (
     Content,
     Diff,
     Events,
+    Health,
     Images,
     Introspection,
     Leases,
     Mounts,
     Namespaces,
+    OldReflection,
+    Reflection,
     Snapshots,
     Version,
 )
@@ -33,5 +38,5 @@ SERVICES: tuple[type[Service], ...] = (
 
 def services(site: Site) -> list[Service]:
     """One of each, for `site`."""
-    site.services = tuple(each.plugin() for each in SERVICES)
+    site.served = {each.name(): each.plugin() for each in SERVICES}
     return [each(site) for each in SERVICES]
