@@ -34,7 +34,7 @@ class Process:
     """One process: the container's first (`id` "") or an exec. `directory` holds what its monitor writes."""
 
     __slots__ = (
-        "attachment", "close_stdin", "directory", "exit", "exited_at_ns", "held", "id", "pid", "spec", "status",
+        "attachment", "close_stdin", "directory", "ended", "exit", "exited_at_ns", "held", "id", "pid", "spec", "status",
         "stdio", "waiting", "watched",
     )  # fmt: skip
 
@@ -52,6 +52,9 @@ class Process:
         self.close_stdin = False  # asked for before there was one
         self.waiting: list[Call] = []
         self.watched = False
+        # Held until it has ended, for threads that wait.
+        self.ended = allocate_lock()
+        self.ended.acquire()
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +104,7 @@ class Process:
         self.exited_at_ns = times.parse(found.exited_at)
         self.status = STOPPED
         self.detach()
+        self.ended.release()
 
     def hear(self) -> tuple[str, int | None]:
         """What the monitor says now: its letter, and with "x" the status."""

@@ -17,7 +17,7 @@ from masu.api.shim.publisher import timestamp
 from masu.api.shim.records import RUN_ROOT, Record, Stdio
 from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
-from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.isolation import namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.plan.host import Rootfs
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from masu.api.ttrpc.loop import Loop
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
+
+_SIGKILL = 9
+_END_DEADLINE_S = 10.0
 
 _UNKNOWN, _CREATED, _RUNNING, _STOPPED, _PAUSED = range(5)  # containerd.v1.types.Status
 _STATUS = {CREATED: _CREATED, RUNNING: _RUNNING, STOPPED: _STOPPED}
@@ -359,6 +362,18 @@ class Tasks:
                 exited_at=timestamp(init.exited_at_ns) if init.exit is not None else None,
             )
         )
+
+    def end(self, id: str) -> None:
+        """Kills a task, waits for its end, removes it. Raises NotFound, DataLoss when it does not die."""
+        task = self._task(id)
+        try:
+            runtime_kill.kill(task.made(), _SIGKILL, everyone=True)
+        except FailedPrecondition:
+            pass  # it has ended by itself
+        if not task.init.ended.acquire(timeout=_END_DEADLINE_S):
+            raise DataLoss("task", id, detail="it does not end")
+        with task.lock:
+            self._delete_task(task)
 
     # --- what is asked of those that are there ---
 
