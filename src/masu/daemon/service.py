@@ -57,6 +57,7 @@ class Daemon:
             except RuntimeError as error:
                 raise Unavailable("socket", self.address, detail=str(error)) from None
         await self._server.start()
+        self.site.exits.start()
         self.site.collector.start()
         return self
 
@@ -67,6 +68,7 @@ class Daemon:
         self._place.close()
         await self.site.feed.stop()
         self._threads.close()
+        self.site.exits.stop()
         self.site.collector.stop()
         self.site.close()
 

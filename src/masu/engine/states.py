@@ -217,13 +217,13 @@ def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
             return
         fresh.task["exit"] = ended.to_json()
         engine.ns.containers.update(fresh.pack(), publish=False)
-        publish_exit(engine, record, ended)
+        publish_exit(engine, fresh, ended)
         record.task = fresh.task
 
 
 def publish_exit(engine: Engine, record: Record, ended: Exit) -> None:
     """containerd's TaskExit (and TaskOOM), at the time it happened."""
-    if ended.oom:
+    if ended.oom and record.task.get("oom_told") is not True:
         engine.ns.events.publish("/tasks/oom", {"container_id": record.id}, time=ended.exited_at)
     engine.ns.events.publish(
         "/tasks/exit",

@@ -262,12 +262,20 @@ class Tasks:
             return []
         return state.container.pids()
 
-    def stats(self, id: str) -> Stats:
-        """What it uses. Raises NotFound when it has no cgroup (any more)."""
+    def stats(self, id: str) -> tuple[Stats, str]:
+        """What it uses, and the mode of its cgroups. Raises NotFound when it has none (any more)."""
         _, state = self.look(id)
         if state.container is None or not state.container.facts.cgroup_paths or not state.container.cgroup.exists():
             raise NotFound("cgroup does not exist")
-        return state.container.cgroup.stats()
+        return state.container.cgroup.stats(), state.container.cgroup.mode
+
+    def note_oom(self, id: str) -> None:
+        """A process was killed for want of memory: published when it happens, and not once more with the exit."""
+        with self._engine.ns.transaction():
+            record = self.record(id)
+            if not isinstance(record.task.get("exit"), dict):
+                self._note(record, {**record.task, "oom_told": True})
+                self._engine.ns.events.publish("/tasks/oom", {"container_id": id})
 
     def delete(self, id: str) -> Process:
         """Removes a task that has stopped, or was never started; how it ended. Raises FailedPrecondition."""

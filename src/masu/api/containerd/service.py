@@ -127,5 +127,5 @@ class Method:
 
 
 def snake(name: str) -> str:
-    """ListStream -> list_stream"""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    """ListStream -> list_stream, CloseIO -> close_io"""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

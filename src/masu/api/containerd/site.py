@@ -7,6 +7,7 @@ import threading
 import uuid
 
 from masu.api.containerd.collector import Collector, Settings
+from masu.api.containerd.exits import Exits
 from masu.api.containerd.feed import BUFFER, Feed
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
@@ -43,6 +44,7 @@ class Site:
         self._snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
+        self.exits = Exits(self.store, self.engine)
 
     def namespace(self, name: str) -> str:
         """The name, checked. Raises InvalidArgument."""

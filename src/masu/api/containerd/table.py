@@ -16,6 +16,7 @@ from masu.api.containerd.reflection import OldReflection, Reflection
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
+from masu.api.containerd.tasks import Tasks
 from masu.api.containerd.version import Version
 
 SERVICES: tuple[type[Service], ...] = (
@@ -26,6 +27,7 @@ SERVICES: tuple[type[Service], ...] = (
     Health,
     Images,
     Introspection,
+    Tasks,
     Leases,
     Mounts,
     Namespaces,
