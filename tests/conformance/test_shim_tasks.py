@@ -194,3 +194,10 @@ def test_memory_that_runs_short(shims: Shims) -> None:
         assert done.returncode == 137
     topics = [topic for topic, _ in found]
     assert topics.index("/tasks/oom") < topics.index("/tasks/exit")
+
+
+def test_metrics(shims: Shims, box: str) -> None:
+    """In containerd's typed form, which ctr knows how to show."""
+    said = shims("tasks", "metrics", box)
+    assert re.search(r"^pids.current\s+1\s*$", said, re.MULTILINE), said
+    assert re.search(r"^memory.usage\S*\s+[1-9]", said, re.MULTILINE), said

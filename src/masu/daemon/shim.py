@@ -255,6 +255,7 @@ def _info() -> int:
 
 
 def _serve(flags: Mapping[str, str]) -> NoReturn:
+    from masu.api.shim import sandbox
     from masu.api.shim.publisher import Publisher
     from masu.api.shim.tasks import SERVICES, Tasks
     from masu.api.ttrpc.loop import Loop
@@ -273,6 +274,7 @@ def _serve(flags: Mapping[str, str]) -> NoReturn:
     methods = tasks.methods()
     for service in SERVICES:
         server.add(service, methods)
+    server.add(sandbox.SERVICE, sandbox.Sandboxes(tasks, idle=lambda: shim.leave_soon()).methods())
     server.add(SERVICE, shim.methods())
     for number in (_signal.SIGTERM, _signal.SIGINT):
         _signal.signal(number, lambda *_: shim.stop())

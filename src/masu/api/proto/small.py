@@ -1,4 +1,4 @@
-"""The messages of shims for `wire`, made from the .proto files beside it (tools/protoc)."""
+"""Messages for `wire`, made from the .proto files beside it (tools/protoc)."""
 
 from __future__ import annotations
 
@@ -1294,6 +1294,57 @@ class ForwardRequest(_.Message):
             envelope: Envelope | None = None,
         ) -> None: ...
 
+class LinuxPodSandboxConfigSysctlsEntry(_.Message):
+    __slots__ = ("key", "value")
+    FIELDS = {
+        1: ("key", _.STRING, _.ONE, None),
+        2: ("value", _.STRING, _.ONE, None),
+    }
+    if TYPE_CHECKING:
+        key: str
+        value: str
+
+        def __init__(
+            self,
+            *,
+            key: str | None = None,
+            value: str | None = None,
+        ) -> None: ...
+
+class LinuxPodSandboxConfig(_.Message):
+    __slots__ = ("cgroup_parent", "sysctls")
+    FIELDS = {
+        1: ("cgroup_parent", _.STRING, _.ONE, None),
+        3: ("sysctls", _.MESSAGE, _.MAP, LinuxPodSandboxConfigSysctlsEntry),
+    }
+    if TYPE_CHECKING:
+        cgroup_parent: str
+        sysctls: dict[str, str]
+
+        def __init__(
+            self,
+            *,
+            cgroup_parent: str | None = None,
+            sysctls: dict[str, str] | None = None,
+        ) -> None: ...
+
+class PodSandboxConfig(_.Message):
+    __slots__ = ("hostname", "linux")
+    FIELDS = {
+        2: ("hostname", _.STRING, _.ONE, None),
+        8: ("linux", _.MESSAGE, _.ONE, LinuxPodSandboxConfig),
+    }
+    if TYPE_CHECKING:
+        hostname: str
+        linux: LinuxPodSandboxConfig | None
+
+        def __init__(
+            self,
+            *,
+            hostname: str | None = None,
+            linux: LinuxPodSandboxConfig | None = None,
+        ) -> None: ...
+
 class TaskIO(_.Message):
     __slots__ = ("stderr", "stdin", "stdout", "terminal")
     FIELDS = {
@@ -1635,6 +1686,8 @@ NAMES: dict[str, type[_.Message]] = {
     "containerd.linux.runc.CreateOptions": CreateOptions,
     "containerd.services.events.ttrpc.v1.ForwardRequest": ForwardRequest,
     "containerd.types.Envelope": Envelope,
+    "runtime.v1.PodSandboxConfig": PodSandboxConfig,
+    "runtime.v1.LinuxPodSandboxConfig": LinuxPodSandboxConfig,
     "containerd.events.TaskCreate": TaskCreate,
     "containerd.events.TaskIO": TaskIO,
     "containerd.events.TaskStart": TaskStart,

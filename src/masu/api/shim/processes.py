@@ -34,8 +34,8 @@ class Process:
     """One process: the container's first (`id` "") or an exec. `directory` holds what its monitor writes."""
 
     __slots__ = (
-        "attachment", "close_stdin", "directory", "ended", "exit", "exited_at_ns", "held", "id", "pid", "spec", "status",
-        "stdio", "waiting", "watched",
+        "attachment", "close_stdin", "directory", "ended", "exit", "exited_at_ns", "held", "id", "pid", "spec",
+        "status", "stdio", "waiting", "watched",
     )  # fmt: skip
 
     def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: object = None) -> None:

@@ -500,8 +500,13 @@ class Tasks:
         return small.Empty()
 
     def stats(self, request: small.StatsRequest, _: Call) -> small.StatsResponse:
-        self._task(request.id).made()
-        raise Unimplemented("stats")
+        from masu.api import metrics  # by whom figures are wanted
+
+        container = self._task(request.id).made()
+        if not container.facts.cgroup_paths or not container.cgroup.exists():
+            raise NotFound("cgroup does not exist")
+        url, value = metrics.packed(container.cgroup.stats(), container.cgroup.mode)
+        return small.StatsResponse(stats=small.Any(type_url=url, value=value))
 
     def connect(self, request: small.ConnectRequest, _: Call) -> small.ConnectResponse:
         try:
