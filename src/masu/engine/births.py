@@ -57,16 +57,12 @@ def create(engine: Engine, image: str, request: ContainerRequest, *, name: str =
     _check(request)
     info, chain = _image(engine, image, request)
     id = names.new_id()
-    directory = engine.directory(id)
     _is_taken(engine, id)  # a database that cannot be used is met before anything is made
-    try:
-        os.makedirs(directory, 0o700)
-    except OSError as error:
-        raise from_os_error(error, engine.root) from error
+    make_directory(engine, id)
     with states.Held(engine, id, create=True):
         row = Row(id, name=name, image=info.name, runtime=RUNTIME, labels=request.labels)
         record = Record(row)
-        record.image, record.request = info, request
+        record.image, record.request, record.is_foreign = info, request, False
         try:
             _add_volumes(engine, record)
             others = _others(engine, request)
@@ -307,12 +303,9 @@ def profile(request: ContainerRequest, capabilities: tuple[str, ...]) -> dict[st
 def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[str], None] | None = None) -> Started:
     """See `Containers.start`; the caller holds the lock and has looked."""
     from masu.engine.containers import Started
+    from masu.isolation.stdio import Stdio
 
-    clear_runtime(engine, record.id)
-    try:
-        os.unlink(states.exit_path(engine, record.id))
-    except FileNotFoundError:
-        pass
+    clear_before_start(engine, record)
     directory, request = engine.directory(record.id), record.request
     try:
         config, warnings = read_config(engine, record)
@@ -326,7 +319,7 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
                 record.id,
                 config=config,
                 rootfs=rootfs,
-                stdio=namespaces.Stdio(
+                stdio=Stdio(
                     terminal=request.tty,
                     open_stdin=request.interactive,
                     stdin_once=request.stdin_once,
@@ -351,6 +344,23 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
     _note_start(engine, record, runtime)
     warnings = [*_foreign_warning(record), *warnings, *without_profile_warnings(request, more)]
     return Started(record, runtime, warnings)
+
+
+def make_directory(engine: Engine, id: str) -> None:
+    """The container's lasting directory."""
+    try:
+        os.makedirs(engine.directory(id), 0o700, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, engine.root) from error
+
+
+def clear_before_start(engine: Engine, record: Record) -> None:
+    """What an earlier start has left; the log stays."""
+    clear_runtime(engine, record.id)
+    try:
+        os.unlink(states.exit_path(engine, record.id))
+    except FileNotFoundError:
+        pass
 
 
 def _foreign_warning(record: Record) -> list[str]:
@@ -399,7 +409,7 @@ def _note_start(engine: Engine, record: Record, runtime: Runtime) -> None:
             return  # it has ended and was removed already
         fresh.task = {"started_at": runtime.facts.created, "pid": pid}
         fresh.row.spec = None
-        engine.ns.containers.update(fresh.pack())
+        engine.ns.containers.update(fresh.pack(), publish=False)
         bundle = {"container_id": record.id, "bundle": runtime.directory, "pid": pid}
         engine.ns.events.publish("/tasks/create", bundle)
         engine.ns.events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
@@ -412,7 +422,7 @@ def _note_failure(engine: Engine, record: Record, error: MasuError) -> None:
         with engine.ns.transaction(durable=not record.request.auto_remove):
             fresh = Record(engine.ns.containers.get(record.id))
             fresh.task, fresh.row.spec = record.task, None
-            engine.ns.containers.update(fresh.pack())
+            engine.ns.containers.update(fresh.pack(), publish=False)
     except MasuError as failure_:
         error.cleanup.append(failure_)
 

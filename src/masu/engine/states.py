@@ -169,29 +169,41 @@ def wait_monitor(container: Container, deadline_s: float | None) -> int | None:
 
     Raises Unavailable when the deadline passes.
     """
-    import select
-
     try:
         attachment = Attachment.connect(namespaces.socket_path(container), 0)
     except (NotFound, Unavailable, FileNotFoundError):
         return None
     with attachment:
-        poll = select.poll()
-        poll.register(attachment.fd, select.POLLIN)
-        while True:
-            if not poll.poll(None if deadline_s is None else deadline_s * 1000):
-                raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
-            kind, payload = attachment.receive()
-            if kind == "x":
-                from masu.isolation.attach import exit_status
+        told, status = wait_told(attachment, deadline_s)
+    if not told:
+        raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
+    return status
 
-                return exit_status(payload)
-            if not kind:
-                return None
+
+def wait_told(attachment: Attachment, deadline_s: float | None) -> tuple[bool, int | None]:
+    """(True, the exit status that a monitor tells, None when it hangs up instead); (False, None) at the deadline."""
+    import select
+
+    poll = select.poll()
+    poll.register(attachment.fd, select.POLLIN)
+    while True:
+        if not poll.poll(None if deadline_s is None else deadline_s * 1000):
+            return False, None
+        kind, payload = attachment.receive()
+        if kind == "x":
+            from masu.isolation.attach import exit_status
+
+            return True, exit_status(payload)
+        if not kind:
+            return True, None
 
 
 def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
     """Notes an exit in the store and publishes it, unless somebody has done so for this start."""
+    if os.path.isdir(f"{engine.run}/execs/{engine.namespace}/{record.id}"):
+        from masu.engine import taskexecs  # by whose containers have some
+
+        taskexecs.settle_all(engine, record.id)
     with engine.ns.transaction():
         try:
             row = engine.ns.containers.get(record.id)
@@ -203,21 +215,15 @@ def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
         if isinstance(fresh.task.get("exit"), dict) or fresh.task.get("started_at") != record.task.get("started_at"):
             record.task = fresh.task
             return
-        fresh.task["exit"] = {
-            "status": ended.status,
-            "signal": ended.signal,
-            "oom": ended.oom,
-            "exited_at": ended.exited_at,
-            **({"reason": ended.reason} if ended.reason else {}),
-        }
-        engine.ns.containers.update(fresh.pack())
-        publish_exit(engine, record, ended)
+        fresh.task["exit"] = ended.to_json()
+        engine.ns.containers.update(fresh.pack(), publish=False)
+        publish_exit(engine, fresh, ended)
         record.task = fresh.task
 
 
 def publish_exit(engine: Engine, record: Record, ended: Exit) -> None:
     """containerd's TaskExit (and TaskOOM), at the time it happened."""
-    if ended.oom:
+    if ended.oom and record.task.get("oom_told") is not True:
         engine.ns.events.publish("/tasks/oom", {"container_id": record.id}, time=ended.exited_at)
     engine.ns.events.publish(
         "/tasks/exit",
