@@ -82,6 +82,10 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+# The first to open the database after everybody has left reads all of the WAL that is not in the database yet
+# (sqlite.org/walformat.html, 4.2): twenty commits, not SQLite's hundred, since each of our commands may be the first.
+_CHECKPOINT_PAGES = 200
+
 # Result codes, sqlite.org/rescode.html; the low byte of an extended code is the primary one.
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
 _CONSTRAINT_PRIMARYKEY, _CONSTRAINT_UNIQUE = 1555, 2067
@@ -109,6 +113,7 @@ class Database:
         try:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             if not self._ready:
                 self._prepare(connection)
                 self._ready = True
