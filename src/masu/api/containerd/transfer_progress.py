@@ -87,7 +87,7 @@ class Progress:
         self._tell(digest)
 
     def status(self, digest: str, text: str) -> None:
-        event = _EVENTS.get(text, "")
+        event = "already exists" if text.startswith("Mounted from") else _EVENTS.get(text, "")
         with self._lock:
             blob = self._blobs.get(digest)
             if blob is None or not event or blob.event == event:
