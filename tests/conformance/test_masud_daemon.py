@@ -8,11 +8,12 @@ import socket
 import stat
 import subprocess
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine import wait_until
+from harness.engine import Masu, wait_until
 from harness.masud import MASUD, Masud
 
 import masu
@@ -113,3 +114,38 @@ def test_config_verbs(tmp_path: Path) -> None:
         found = config("--config", str(old), "--state", "/z", "config", verb)
         assert (found["version"], found["root"], found["state"]) == (3, "/x", "/z")
         assert found["plugins"]["io.containerd.cri.v1.images"]["registry"]["config_path"] == "/y"  # type: ignore[index]
+
+
+def test_metrics(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    with Masud(tmp_path, f'version = 3\n[metrics]\naddress = "{address}"\n') as it:
+        masu = Masu(tmp_path)
+        it("namespaces", "create", "counted")
+        it.fails("namespaces", "create", "counted")
+        masu("run", "-d", "--name", "measured", masu.image("busybox"), "sleep", "1000")
+        with urllib.request.urlopen(f"http://{address}/v1/metrics") as answer:
+            page = answer.read().decode()
+        masu.close()
+    found = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    method = 'grpc_type="unary",grpc_service="containerd.services.namespaces.v1.Namespaces",grpc_method="Create"'
+    assert found[f"grpc_server_started_total{{{method}}}"] == "2"
+    assert found[f'grpc_server_handled_total{{grpc_code="OK",{method}}}'] == "1"
+    assert found[f'grpc_server_handled_total{{grpc_code="AlreadyExists",{method}}}'] == "1"
+    assert int(found["process_resident_memory_bytes"]) > 10 << 20
+    assert found["masud_event_subscribers"] == "1"  # its own
+    (pids,) = [value for name, value in found.items() if name.startswith("container_pids_current{")]
+    assert pids == "1"
+    assert any(name.startswith("container_memory_usage") for name in found)
+
+
+def test_debug_socket(tmp_path: Path) -> None:
+    place = tmp_path / "debug/debug.sock"
+    with Masud(tmp_path, f'version = 3\n[debug]\naddress = "{place}"\n') as it:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        said = it("pprof", "--debug-socket", str(place), "goroutines")
+        assert "task events:" in said
+        assert "thread MainThread:" in said
+        assert "feed.py" in said
+    assert not place.exists()

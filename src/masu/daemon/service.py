@@ -17,6 +17,10 @@ from masu.daemon.sockets import Place
 from masu.errors import Unavailable
 from masu.linux import process
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.daemon.http import Http
+
 logger = logging.getLogger("masud")
 GRACE_S = 2.0
 
@@ -63,11 +67,14 @@ class Daemon:
         self.site.exits.start()
         self._follower = asyncio.create_task(self._follow(), name="exits")
         self.site.collector.start()
+        await self._begin_http()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for http in self._http:
+            await http.close()
         self._follower.cancel()
         await self._server.stop(GRACE_S)
         self._place.close()
@@ -76,6 +83,21 @@ class Daemon:
         self.site.exits.stop()
         self.site.collector.stop()
         self.site.close()
+
+    async def _begin_http(self) -> None:
+        """What is configured of it: the HTTP server is loaded for nothing else."""
+        config = self.config
+        self._http: list[Http] = []
+        if config.text("metrics", "address") or config.text("debug", "address"):
+            from masu.daemon import debug, metrics
+            from masu.daemon.http import Http
+
+            if address := config.text("metrics", "address"):
+                page = metrics.application(lambda: self._threads.run(metrics.page, self.site, self._server.calls))
+                self._http.append(await Http.on_port(page, address))
+            if path := config.text("debug", "address"):
+                owner = config.number("debug", "uid"), config.number("debug", "gid")
+                self._http.append(await Http.on_socket(debug.application(), path, *owner))
 
     async def _follow(self) -> None:
         """What other programs start on this state (`masu run`) is watched, too."""
