@@ -47,8 +47,8 @@ def publish(address: str, namespace: str, topic: str) -> None:
 def oci_hook(words: Sequence[str]) -> None:
     """Executes `words`, their templates filled in from the state on standard input; does not return.
 
-    {{id}} {{bundle}} {{rootfs}} {{pid}} {{status}} {{annotation "key"}}, as containerd's oci-hook has them, in words and
-    in the environment's values. Raises InvalidArgument, NotFound, KernelError.
+    {{id}} {{bundle}} {{rootfs}} {{pid}} {{status}} {{annotation "key"}}, as containerd's oci-hook has them, in words
+    and in the environment's values. Raises InvalidArgument, NotFound, KernelError.
     """
     if not words:
         raise InvalidArgument("oci-hook", detail="a command is expected")
