@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import commands
 import engines
 import runtimes
 import unpacking
@@ -18,7 +19,7 @@ import verbs
 from harness.leftovers import cgroups
 from measure import race, render, table
 
-JOBS = ("start", "lifecycle", "verbs", "many", "engine", "memory", "unpack")
+JOBS = ("start", "lifecycle", "rate", "verbs", "many", "commands", "engine", "callers", "memory", "unpack")
 
 
 def main() -> int:
@@ -44,22 +45,33 @@ def main() -> int:
         print(text, flush=True)
 
     try:
-        if {"start", "lifecycle", "verbs", "many"} & set(jobs):
+        if {"start", "lifecycle", "rate", "verbs", "many"} & set(jobs):
             with runtimes.bundle(scratch) as bundle:
                 for job, title in (("start", "run a container, cold"), ("lifecycle", "create, start, delete")):
                     if job in jobs:
                         contenders = getattr(runtimes, job)(scratch / job, bundle)
                         race(contenders, options.rounds)
                         show(table(title, contenders, "runc", markdown=options.markdown))
+                if "rate" in jobs:
+                    rows = runtimes.rate(scratch / "rate", bundle, options.rounds)
+                    show(render("containers a second, so many at a time", rows, markdown=options.markdown))
                 if {"verbs", "many"} & set(jobs):
                     runtime_verbs(scratch / "verbs", bundle, jobs, options, show)
-        if {"engine", "memory"} & set(jobs):
+        if "commands" in jobs:
+            with commands.contenders(scratch / "commands") as contenders:
+                race(contenders, options.rounds)
+                show(table("masu's own commands", contenders, "floor", markdown=options.markdown))
+        if {"engine", "callers", "memory"} & set(jobs):
             with engines.engines(scratch) as found:
                 if "engine" in jobs:
                     contenders = engines.start(found)
                     race(contenders, max(3, options.rounds // 2))
                     title = "run --rm of a local image, no network"
                     show(table(title, contenders, "ctr (containerd)", markdown=options.markdown))
+                if "callers" in jobs:
+                    for name, contenders in engines.callers(found):
+                        race(contenders, max(3, options.rounds // 2))
+                        show(table(f"{name}: run --rm", contenders, "with runc", markdown=options.markdown))
                 if "memory" in jobs:
                     rows = [("", "monitor", "PSS a container")]
                     rows += [(name, what, f"{kb / 1024:.2f} MB") for name, what, kb in engines.monitors(found, 5)]

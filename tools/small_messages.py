@@ -1,4 +1,4 @@
-"""Writes src/masu/api/proto/small.py: the messages of shims as tables for masu.api.proto.wire.
+"""Writes src/masu/api/proto/small*.py: messages as tables for masu.api.proto.wire, for processes that must be small.
 
 small_messages.py FOLDER: the folder in which masu/api/proto/*_pb2.py are. Called by tools/protoc.
 """
@@ -7,21 +7,30 @@ import importlib
 import sys
 from pathlib import Path
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 
-# Whole files, and single messages of others; what these consist of comes with them.
-FILES = ("ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "events_ttrpc")
-MESSAGES = {
-    "event_types": (
-        "TaskCreate", "TaskStart", "TaskDelete", "TaskExit", "TaskOOM", "TaskExecAdded", "TaskExecStarted",
-        "TaskPaused", "TaskResumed", "TaskCheckpointed",
+# For each module whole files, and single messages of others; what these consist of comes with them.
+FILES = {
+    "small": (
+        "ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc",
+        "cri_sandbox",
     ),
-    "types": ("RuntimeInfo",),
+    "small_metrics_v1": ("metrics_v1",),
+    "small_metrics_v2": ("metrics_v2",),
 }  # fmt: skip
-HEAD = '''"""The messages of shims for `wire`, made from the .proto files beside it (tools/protoc)."""
+MESSAGES = {
+    "small": {
+        "event_types": (
+            "TaskCreate", "TaskStart", "TaskDelete", "TaskExit", "TaskOOM", "TaskExecAdded", "TaskExecStarted",
+            "TaskPaused", "TaskResumed", "TaskCheckpointed",
+        ),
+        "types": ("RuntimeInfo",),
+    }
+}  # fmt: skip
+HEAD = '''"""Messages for `wire`, made from the .proto files beside it (tools/protoc)."""
 
 from __future__ import annotations
 
@@ -88,39 +97,42 @@ def lines_of(message: Descriptor) -> list[str]:
     return lines
 
 
-done: dict[str, Descriptor] = {}
-text = [HEAD]
+def module(name: str) -> FileDescriptor:
+    return importlib.import_module(f"masu.api.proto.{name}_pb2").DESCRIPTOR
 
 
-def write(message: Descriptor) -> None:
+def write(message: Descriptor, done: dict[str, Descriptor], text: list[str]) -> None:
+    """The message, after those that it is made of."""
     if message.full_name in done:
         return
     done[message.full_name] = message
     for field in message.fields:
         if field.message_type:
-            write(field.message_type)
+            write(field.message_type, done, text)
     text.append("\n" + "\n".join(lines_of(message)) + "\n")
 
 
-def module(name: str) -> object:
-    return importlib.import_module(f"masu.api.proto.{name}_pb2").DESCRIPTOR
+def text_of(output: str) -> str:
+    done: dict[str, Descriptor] = {}
+    text = [HEAD]
+    for name in FILES[output]:
+        for message in module(name).message_types_by_name.values():
+            write(message, done, text)
+        for service in module(name).services_by_name.values():
+            for method in service.methods:
+                write(method.output_type, done, text)
+    for name, messages in MESSAGES.get(output, {}).items():
+        for message in messages:
+            write(module(name).message_types_by_name[message], done, text)
+    # The full names, by which an Any is told.
+    text.append("\nNAMES: dict[str, type[_.Message]] = {\n")
+    for full, message in done.items():
+        if not message.GetOptions().map_entry:
+            text.append(f'    "{full}": {class_name(message)},\n')
+    text.append("}\n")
+    assert len({class_name(message) for message in done.values()}) == len(done), "two messages of one name"
+    return "".join(text)
 
 
-for name in FILES:
-    for message in module(name).message_types_by_name.values():
-        write(message)
-    for service in module(name).services_by_name.values():
-        for method in service.methods:
-            write(method.output_type)
-for name, messages in MESSAGES.items():
-    for message in messages:
-        write(module(name).message_types_by_name[message])
-
-# The full names, by which an Any is told.
-text.append("\nNAMES: dict[str, type[_.Message]] = {\n")
-for full, message in done.items():
-    if not message.GetOptions().map_entry:
-        text.append(f'    "{full}": {class_name(message)},\n')
-text.append("}\n")
-assert len({class_name(message) for message in done.values()}) == len(done), "two messages of one name"
-(folder / "masu/api/proto/small.py").write_text("".join(text))
+for output in FILES:
+    (folder / "masu/api/proto" / f"{output}.py").write_text(text_of(output))

@@ -22,9 +22,9 @@ from harness.chaos import Brood
 from harness.engine import alive, wait_until
 from harness.oci import base_config
 
-pytestmark = pytest.mark.root
+from masu.cli.brain.listener import SPARES
 
-SPARES = 2  # masu.cli.brain.listener
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

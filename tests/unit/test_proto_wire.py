@@ -12,12 +12,16 @@ from google.protobuf.symbol_database import Default
 from hypothesis import given
 from hypothesis import strategies as some
 
-from masu.api.proto import small, wire
+from masu.api.proto import small, small_metrics_v1, small_metrics_v2, wire
 from masu.errors import DataLoss
 
-for _name in ("ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "events_ttrpc", "event_types"):
+for _name in (
+    "ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc", "event_types",
+    "metrics_v1", "metrics_v2", "cri_sandbox",
+):  # fmt: skip
     importlib.import_module(f"masu.api.proto.{_name}_pb2")
 
+_NAMES = {**small.NAMES, **small_metrics_v1.NAMES, **small_metrics_v2.NAMES}
 _BITS = {wire.INT32: 31, wire.ENUM: 31, wire.INT64: 63, wire.UINT32: 32, wire.UINT64: 64}
 _TEXT = some.text(string.printable + "äß漢\0", max_size=9)
 
@@ -35,6 +39,8 @@ def values(kind: int, inner: type[wire.Message] | None) -> some.SearchStrategy[o
         return _TEXT if kind == wire.STRING else some.binary(max_size=9)
     if kind == wire.BOOL:
         return some.booleans()
+    if kind in (wire.FLOAT, wire.DOUBLE):
+        return some.floats(allow_nan=False, width=32 if kind == wire.FLOAT else 64)
     bits = _BITS[kind]
     return some.integers(-(1 << bits) if kind in (wire.INT32, wire.INT64, wire.ENUM) else 0, (1 << bits) - 1)
 
@@ -54,27 +60,27 @@ def messages(kind: type[wire.Message]) -> some.SearchStrategy[wire.Message]:
 
 @given(some.data())
 def test_each_reads_what_the_other_writes(data: some.DataObject) -> None:
-    name = data.draw(some.sampled_from(sorted(small.NAMES)))
-    message = data.draw(messages(small.NAMES[name]))
+    name = data.draw(some.sampled_from(sorted(_NAMES)))
+    message = data.draw(messages(_NAMES[name]))
     theirs = large(name).FromString(message.encode())
     # The order of a map's entries and of presence aside, it is the same message: a third one agrees.
-    assert small.NAMES[name].decode(theirs.SerializeToString()) == message
+    assert _NAMES[name].decode(theirs.SerializeToString()) == message
     assert large(name).FromString(message.encode()) == theirs
-    assert message.encode() == small.NAMES[name].decode(message.encode()).encode()
+    assert message.encode() == _NAMES[name].decode(message.encode()).encode()
 
 
-@given(some.sampled_from(sorted(small.NAMES)), some.binary(max_size=60))
+@given(some.sampled_from(sorted(_NAMES)), some.binary(max_size=60))
 def test_any_bytes(name: str, data: bytes) -> None:
     """Bytes that are no message are a DataLoss; what we take, they take."""
     try:
-        message = small.NAMES[name].decode(data)
+        message = _NAMES[name].decode(data)
     except DataLoss:
         return
     try:
         theirs = large(name).FromString(data)
     except DecodeError:
         return  # groups and other checks of what is unknown to both
-    assert small.NAMES[name].decode(theirs.SerializeToString(deterministic=True)) == message
+    assert _NAMES[name].decode(theirs.SerializeToString(deterministic=True)) == message
 
 
 def test_by_the_book() -> None:

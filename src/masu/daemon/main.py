@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import masu
 from masu.daemon import config, log, manager, toml
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from masu.daemon.service import Daemon
 
 logger = logging.getLogger("masud")
-# How long calls that go on may take at the end.
-GRACE_S = 2.0
+_TRANSFER_THREADS = 64
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -92,6 +92,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 async def _live(daemon: Daemon, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    # What the registry client does in threads, of all pulls together; those wait for each other's layers.
+    loop.set_default_executor(ThreadPoolExecutor(_TRANSFER_THREADS, thread_name_prefix="masud-transfer"))
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)

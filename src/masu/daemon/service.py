@@ -11,7 +11,7 @@ from typing import Self
 from masu.api.containerd.collector import Settings
 from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
-from masu.daemon.config import GC, Config
+from masu.daemon.config import GC, TRANSFER, Config
 from masu.daemon.server import Server, Threads
 from masu.daemon.sockets import Place
 from masu.errors import Unavailable
@@ -36,6 +36,8 @@ class Daemon:
             config.state,
             snapshotter=config.text("masu", "snapshotter"),
             gc=_gc_settings(config),
+            hosts_dirs=config.hosts_dirs,
+            downloads=config.number("plugins", TRANSFER, "max_concurrent_downloads"),
             event_buffer=config.number("masu", "event_buffer"),
         )
 
@@ -84,6 +86,8 @@ class Daemon:
     def reload(self, config: Config) -> None:
         """What can change while it runs: the log, the registries' settings."""
         self.config = config
+        self.site.hosts_dirs = tuple(config.hosts_dirs)
+        self.site.downloads = config.number("plugins", TRANSFER, "max_concurrent_downloads")
 
     def _oom_score(self, score: int) -> None:
         if score:

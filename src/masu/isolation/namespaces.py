@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from masu.isolation.stdio import Stdio
+    from masu.runtime.bundle import Bundle
     from masu.spec.runtime import Process
 
 _MAX_EXIT_BYTES = 4096
@@ -68,16 +69,21 @@ class Exit:
 
 
 class Request:
-    """What is to be run. `config` is a complete config.json; `exit_command` is what the monitor runs after the end
-    when nobody who was attached promised to clean up; `on_ready` runs before the program may (attach there)."""
+    """What is to be run. `config` is a complete config.json, or `bundle` has one that was read; `exit_command` is what
+    the monitor runs after the end when nobody who was attached promised to clean up; `on_ready` runs before the program
+    may (attach there); `cgroup_manager`, `no_new_keyring` and `no_pivot` are as in `runtime.create.Options`."""
 
     __slots__ = (
+        "bundle",
+        "cgroup_manager",
         "config",
         "exit_command",
         "exit_path",
         "gate",
         "id",
         "init",
+        "no_new_keyring",
+        "no_pivot",
         "on_ready",
         "rootfs",
         "seccomp_cache",
@@ -88,18 +94,26 @@ class Request:
         self,
         id: str,
         *,
-        config: dict[str, object],
         rootfs: Rootfs,
         stdio: Stdio,
         exit_path: str,
+        config: dict[str, object] | None = None,
+        bundle: Bundle | None = None,
+        cgroup_manager: str = "cgroupfs",
         exit_command: tuple[str, ...] = (),
         gate: bool = False,
         init: bool = False,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
         on_ready: Callable[[Container], None] | None = None,
         seccomp_cache: str = "",
     ) -> None:
         self.id = id
+        self.bundle = bundle
+        self.cgroup_manager = cgroup_manager
         self.config = config
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
         self.rootfs = rootfs
         self.stdio = stdio
         self.exit_path = exit_path
@@ -116,17 +130,17 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     Returns when the program runs. Raises what kept it from running; then nothing of it is left.
     """
     # Thirty modules, which whoever lists containers does without.
-    from masu.runtime import bundle as bundles
     from masu.runtime import create
 
-    text = jsontext.dumps(request.config).encode()
-    warnings: list[str] = []
-    bundle = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+    bundle = request.bundle or _bundle(request)
     plumbing = _Plumbing()
     try:
         options = create.Options(
+            cgroup_manager=request.cgroup_manager,
             gate=request.gate,
             init=request.init,
+            no_new_keyring=request.no_new_keyring,
+            no_pivot=request.no_pivot,
             monitor=lambda container: plumbing.monitor(container, request),
             on_ready=request.on_ready,
             rootfs=request.rootfs,
@@ -149,6 +163,14 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
         raise
     created.launched.close()
     return created.container, created.warnings
+
+
+def _bundle(request: Request) -> Bundle:
+    from masu.runtime import bundle as bundles
+
+    text = jsontext.dumps(request.config).encode()
+    warnings: list[str] = []
+    return bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
 
 
 def start_exec(
@@ -405,9 +427,15 @@ def _kill_file(cgroup: cgroups.Cgroup) -> str:
 
 
 def ways_out() -> tuple[str, ...]:
-    """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller."""
+    """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller.
+
+    None where it is at the top already: for each process that moves, the kernel waits until no processor is in a
+    fork (cgroup_attach_lock, ten milliseconds), but for a thread by itself by way of v1's `tasks`.
+    """
     layout = cgroups.detect()
-    roots = [layout.unified.path] if layout.unified is not None else []
-    if "name=systemd" in layout.mounts:
-        roots.append(layout.mounts["name=systemd"].path)
-    return tuple(root + "/cgroup.procs" for root in roots)
+    found = []
+    for name, file in (("", "cgroup.procs"), ("name=systemd", "tasks")):
+        mount = layout.hierarchies().get(name)
+        if mount is not None and layout.own_directory(name) != mount.path:
+            found.append(f"{mount.path}/{file}")
+    return tuple(found)

@@ -142,6 +142,19 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
     return launched
 
 
+def completed(process: Process, container: Container) -> Process:
+    """What `process` does not speak of is as confined as the container's own process, as in runc."""
+    own = container.config().process
+    if own is None:
+        return process
+    return process.replace(
+        capabilities=process.capabilities or own.capabilities,
+        rlimits=process.rlimits or own.rlimits,
+        apparmor_profile=process.apparmor_profile or own.apparmor_profile,
+        selinux_label=process.selinux_label or own.selinux_label,
+    )
+
+
 def _late(joins: tuple[str, ...], cgroup: Cgroup) -> tuple[tuple[str, ...], str]:
     """Apart from the rest the place in v1's pids hierarchy. Cloning in a cgroup that has as many processes as it may is
     EAGAIN, moving a process there is not (cgroup v1 pids, "Organisational operations"): whoever looks after a

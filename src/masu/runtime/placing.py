@@ -41,8 +41,6 @@ def make_cgroup(
         scope, path = _start_scope(container, config, layout, undo, rootless=rootless)
         keeper = scope.keeper
         resources = scope.rounded(resources)
-    else:
-        _foretell(container, cgroups.predict(path, container.id, layout=layout, rootless=rootless))
     cgroup = Cgroup.create(
         path,
         container.id,
@@ -91,11 +89,11 @@ def _owner(config: Config) -> int | None:
     return None
 
 
-def _foretell(container: Container, predicted: dict[str, str]) -> None:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
+def foretell(config: Config, id: str, layout: Layout, *, manager: str, rootless: bool) -> dict[str, str]:
+    """Where the cgroups will be that we make without systemd. Raises as `cgroups.predict`."""
+    if manager in ("disabled", "systemd"):
+        return {}
+    return cgroups.predict(config.linux.cgroups_path, id, layout=layout, rootless=rootless)
 
 
 def _start_scope(
@@ -106,7 +104,9 @@ def _start_scope(
 
     unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
     if not rootless:
-        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
+        predicted = cgroups.predict(unit.path(), container.id, layout=layout)
+        container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+        container.save()
     scope = scopes.Scope(unit, config.annotations)
     undo.add(scope.close)
     scope.start(config, container.id, layout)

@@ -10,7 +10,8 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from masu.api.containerd import filters, metrics, values
+from masu.api import metrics
+from masu.api.containerd import filters, values
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
@@ -139,12 +140,13 @@ class Tasks(Service):
                 stats, mode = engine.tasks.stats(each.container_id)
             except NotFound:
                 continue  # it has stopped
+            url, value = metrics.packed(stats, mode)
             seconds, nanos = divmod(time.time_ns(), times.SECOND)
             found.append(
                 types_pb2.Metric(
                     timestamp=Timestamp(seconds=seconds, nanos=nanos),
                     id=each.container_id,
-                    data=metrics.packed(stats, mode),
+                    data=Any(type_url=url, value=value),
                 )
             )
         return pb.MetricsResponse(metrics=found)

@@ -1,4 +1,4 @@
-"""The messages of shims for `wire`, made from the .proto files beside it (tools/protoc)."""
+"""Messages for `wire`, made from the .proto files beside it (tools/protoc)."""
 
 from __future__ import annotations
 
@@ -1207,6 +1207,56 @@ class ProcessDetails(_.Message):
             exec_id: str | None = None,
         ) -> None: ...
 
+class CreateOptions(_.Message):
+    __slots__ = ("cgroups_mode", "criu_image_path", "criu_work_path", "empty_namespaces", "external_unix_sockets", "file_locks", "io_gid", "io_uid", "no_new_keyring", "no_pivot_root", "open_tcp", "shim_cgroup", "terminal")
+    FIELDS = {
+        1: ("no_pivot_root", _.BOOL, _.ONE, None),
+        2: ("open_tcp", _.BOOL, _.ONE, None),
+        3: ("external_unix_sockets", _.BOOL, _.ONE, None),
+        4: ("terminal", _.BOOL, _.ONE, None),
+        5: ("file_locks", _.BOOL, _.ONE, None),
+        6: ("empty_namespaces", _.STRING, _.MANY, None),
+        7: ("cgroups_mode", _.STRING, _.ONE, None),
+        8: ("no_new_keyring", _.BOOL, _.ONE, None),
+        9: ("shim_cgroup", _.STRING, _.ONE, None),
+        10: ("io_uid", _.UINT32, _.ONE, None),
+        11: ("io_gid", _.UINT32, _.ONE, None),
+        12: ("criu_work_path", _.STRING, _.ONE, None),
+        13: ("criu_image_path", _.STRING, _.ONE, None),
+    }
+    if TYPE_CHECKING:
+        no_pivot_root: bool
+        open_tcp: bool
+        external_unix_sockets: bool
+        terminal: bool
+        file_locks: bool
+        empty_namespaces: list[str]
+        cgroups_mode: str
+        no_new_keyring: bool
+        shim_cgroup: str
+        io_uid: int
+        io_gid: int
+        criu_work_path: str
+        criu_image_path: str
+
+        def __init__(
+            self,
+            *,
+            no_pivot_root: bool | None = None,
+            open_tcp: bool | None = None,
+            external_unix_sockets: bool | None = None,
+            terminal: bool | None = None,
+            file_locks: bool | None = None,
+            empty_namespaces: list[str] | None = None,
+            cgroups_mode: str | None = None,
+            no_new_keyring: bool | None = None,
+            shim_cgroup: str | None = None,
+            io_uid: int | None = None,
+            io_gid: int | None = None,
+            criu_work_path: str | None = None,
+            criu_image_path: str | None = None,
+        ) -> None: ...
+
 class Envelope(_.Message):
     __slots__ = ("event", "namespace", "timestamp", "topic")
     FIELDS = {
@@ -1242,6 +1292,57 @@ class ForwardRequest(_.Message):
             self,
             *,
             envelope: Envelope | None = None,
+        ) -> None: ...
+
+class LinuxPodSandboxConfigSysctlsEntry(_.Message):
+    __slots__ = ("key", "value")
+    FIELDS = {
+        1: ("key", _.STRING, _.ONE, None),
+        2: ("value", _.STRING, _.ONE, None),
+    }
+    if TYPE_CHECKING:
+        key: str
+        value: str
+
+        def __init__(
+            self,
+            *,
+            key: str | None = None,
+            value: str | None = None,
+        ) -> None: ...
+
+class LinuxPodSandboxConfig(_.Message):
+    __slots__ = ("cgroup_parent", "sysctls")
+    FIELDS = {
+        1: ("cgroup_parent", _.STRING, _.ONE, None),
+        3: ("sysctls", _.MESSAGE, _.MAP, LinuxPodSandboxConfigSysctlsEntry),
+    }
+    if TYPE_CHECKING:
+        cgroup_parent: str
+        sysctls: dict[str, str]
+
+        def __init__(
+            self,
+            *,
+            cgroup_parent: str | None = None,
+            sysctls: dict[str, str] | None = None,
+        ) -> None: ...
+
+class PodSandboxConfig(_.Message):
+    __slots__ = ("hostname", "linux")
+    FIELDS = {
+        2: ("hostname", _.STRING, _.ONE, None),
+        8: ("linux", _.MESSAGE, _.ONE, LinuxPodSandboxConfig),
+    }
+    if TYPE_CHECKING:
+        hostname: str
+        linux: LinuxPodSandboxConfig | None
+
+        def __init__(
+            self,
+            *,
+            hostname: str | None = None,
+            linux: LinuxPodSandboxConfig | None = None,
         ) -> None: ...
 
 class TaskIO(_.Message):
@@ -1582,8 +1683,11 @@ NAMES: dict[str, type[_.Message]] = {
     "containerd.runc.v1.Options": Options,
     "containerd.runc.v1.CheckpointOptions": CheckpointOptions,
     "containerd.runc.v1.ProcessDetails": ProcessDetails,
+    "containerd.linux.runc.CreateOptions": CreateOptions,
     "containerd.services.events.ttrpc.v1.ForwardRequest": ForwardRequest,
     "containerd.types.Envelope": Envelope,
+    "runtime.v1.PodSandboxConfig": PodSandboxConfig,
+    "runtime.v1.LinuxPodSandboxConfig": LinuxPodSandboxConfig,
     "containerd.events.TaskCreate": TaskCreate,
     "containerd.events.TaskIO": TaskIO,
     "containerd.events.TaskStart": TaskStart,
