@@ -7,7 +7,7 @@ else the spec's own root.path.
 
 from __future__ import annotations
 
-from masu.errors import InvalidArgument, Unimplemented
+from masu.errors import InvalidArgument, NotFound, Unimplemented
 from masu.plan.host import Rootfs
 from masu.spec import jsontext
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from masu.snapshots import Mount
 
 
-def config_of(record: Record) -> dict[str, object]:
+def config_of(engine: Engine, record: Record) -> dict[str, object]:
     """The spec. Raises InvalidArgument when it is none."""
-    text = record.row.spec or ""
+    text = record.row.spec
+    if text is None:  # a listing does without
+        text = engine.ns.containers.get(record.id).spec
     if not text:
         raise InvalidArgument("container", record.id, where="spec", detail="it has none")
     config = jsontext.loads(text, name="spec")
@@ -72,10 +74,10 @@ def process_of(config: dict[str, object]) -> dict[str, object]:
     return process if isinstance(process, dict) else {}
 
 
-def arguments(record: Record) -> list[str]:
+def arguments(engine: Engine, record: Record) -> list[str]:
     """The program and its arguments."""
     try:
-        words = process_of(config_of(record)).get("args")
-    except InvalidArgument:
+        words = process_of(config_of(engine, record)).get("args")
+    except (InvalidArgument, NotFound):
         return []
     return [str(word) for word in words] if isinstance(words, list) else []

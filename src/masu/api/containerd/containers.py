@@ -6,6 +6,7 @@ What the store's record has no place for is kept in its extensions under "contai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from google.protobuf.any_pb2 import Any
@@ -14,6 +15,8 @@ from google.protobuf.empty_pb2 import Empty
 from masu.api.containerd import filters, values
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import containers_pb2 as pb
+from masu.engine import births
+from masu.engine.records import Record
 from masu.errors import InvalidArgument, NotFound
 from masu.store import Container
 from masu.store.checks import merge_labels
@@ -27,7 +30,12 @@ class Containers(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Containers"]
 
     def get(self, request: pb.GetContainerRequest, call: Call) -> pb.GetContainerResponse:
-        return pb.GetContainerResponse(container=message(_find(request.id, call)))
+        record = _find(request.id, call)
+        if OWN not in record.extensions and not record.spec:
+            # masu's own: its spec is what was composed for it.
+            config, _ = births.read_config(call.engine, Record(record))
+            record.spec = json.dumps(config)
+        return pb.GetContainerResponse(container=message(record))
 
     def list(self, request: pb.ListContainersRequest, call: Call) -> pb.ListContainersResponse:
         return pb.ListContainersResponse(containers=self._found(request, call))
