@@ -16,6 +16,12 @@ from harness.programs import ROOT, peer
 
 MASUD = str(ROOT / "masud")
 _READY_S = 60
+# For the configuration of either: else it depends on the moment what a collection finds that nobody refers to.
+COLLECT_WHEN_ASKED = """
+[plugins."io.containerd.gc.v1.scheduler"]
+startup_delay = "1h"
+pause_threshold = 0.000001
+"""
 
 
 class Ctr:
