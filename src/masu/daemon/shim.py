@@ -309,8 +309,8 @@ class Shim:
         return small.ConnectResponse(shim_pid=os.getpid())
 
     def leave_soon(self) -> None:
-        """When what is being answered has been answered."""
-        self._loop.call(lambda: self._loop.call(self._leave))
+        """After the answers that are on their way."""
+        self._loop.call(self._leave)
 
     def _leave(self) -> None:
         """If nobody is here and nobody is to come."""
