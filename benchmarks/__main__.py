@@ -13,12 +13,13 @@ from pathlib import Path
 
 import engines
 import runtimes
+import shims
 import unpacking
 import verbs
 from harness.leftovers import cgroups
 from measure import race, render, table
 
-JOBS = ("start", "lifecycle", "verbs", "many", "engine", "memory", "unpack")
+JOBS = ("start", "lifecycle", "verbs", "many", "engine", "memory", "shim", "unpack")
 
 
 def main() -> int:
@@ -64,6 +65,10 @@ def main() -> int:
                     rows = [("", "monitor", "PSS a container")]
                     rows += [(name, what, f"{kb / 1024:.2f} MB") for name, what, kb in engines.monitors(found, 5)]
                     show(render("memory beside each container", rows, markdown=options.markdown))
+        if "shim" in jobs:
+            with shims.serving(scratch / "shim") as engine:
+                if engine is not None:
+                    compare_shims(engine, options, show)
         if "unpack" in jobs:
             for number, title in enumerate(unpacking.LAYERS):
                 with unpacking.contenders(scratch / f"unpack{number}", title) as contenders:
@@ -76,6 +81,19 @@ def main() -> int:
         if scratch.exists():
             print(f"could not be removed: {scratch}", file=sys.stderr)
     return 0
+
+
+def compare_shims(engine: engines.Engine, options: argparse.Namespace, show: Callable[[str], None]) -> None:
+    reference = next(iter(shims.RUNTIMES))
+    contenders = shims.runs(engine)
+    race(contenders, options.rounds)
+    show(table("ctr run --rm, each shim", contenders, reference, markdown=options.markdown))
+    with shims.one_there(engine):
+        contenders = shims.runs(engine)
+        race(contenders, options.rounds)
+        show(table("ctr run --rm beside another container", contenders, reference, markdown=options.markdown))
+    rows = [("", "containers", "PSS of shims and monitors"), *shims.memory(engine)]
+    show(render("memory beside containers", rows, markdown=options.markdown))
 
 
 def runtime_verbs(

@@ -122,7 +122,7 @@ runtime_type = "io.containerd.masu.v2"
 
 
 class Shims(Containerd):
-    """containerd that runs containers by containerd-shim-masu-v2, which it finds in PATH; CRI's by the handler `shim`."""
+    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the handler `shim`."""
 
     RUNTIME = "io.containerd.masu.v2"
     RUN_ROOT = "/run/containerd/masu/default"
