@@ -316,6 +316,9 @@ class Shim:
         """If nobody is here and nobody is to come."""
         if self._is_needed():
             return
+        if self._loop.is_busy:  # an answer may be on its way
+            self._loop.later(_RETRY_S, self._leave)
+            return
         try:
             lock = fds.lock_file(self._path + ".lock", wait=False)
         except Unavailable:  # somebody comes, perhaps
