@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ import socket
 import struct
 import subprocess
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,6 +111,30 @@ def keepers_of(package: Path) -> list[int]:
         except OSError:
             continue
     return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
+
+
+@contextmanager
+def held(package: Path, folder: Path) -> Iterator[None]:
+    """A brain for all that calls this package meanwhile, kept from leaving by a call that goes on; `folder` is for the
+    call's state. In the end no brain of this package is left."""
+    command = [str(package / "libexec/masu"), "--root", str(folder), "--run", str(folder), "events"]
+    environment = {**os.environ, "MASU_BRAIN": "require"}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment) as going:
+        try:
+            wait_until(lambda: keepers_of(package))
+            yield
+        finally:
+            going.kill()
+    end(package)
+
+
+def calls(package: Path) -> int:
+    """How many calls the brains of this package that are there have taken."""
+    command = [str(package / "libexec/masu"), "brain", "status", "--format", "json"]
+    environment = {**os.environ, "MASU_BRAIN": "off"}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    rows = [json.loads(line) for line in said.splitlines()]
+    return sum(int(row["Calls"]) for row in rows if row["Package"] == str(package))
 
 
 def end(package: Path) -> None:
