@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from harness import leftovers, programs
-from harness.brain import held
+from harness.keepers import held
 
 from masu.store import NamespaceStore, Store, open_store
 

@@ -40,6 +40,8 @@ def run(form: str, suite: str, runtime: str, files: list[str]) -> dict[str, list
         except TimeoutError as late:
             output = str(late)
     print(output, flush=True)
+    if TOLD not in output and re.search(r"^guest: exit", output, re.MULTILINE):
+        sys.exit(f"{suite}: not to be run there")
     found: dict[str, list[Case]] = {}
     *told, rest = re.split(rf"^{TOLD}.*\n", output, flags=re.MULTILINE)
     for file, said in zip(files, told, strict=False):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from harness.brain import calls, held
+from harness.keepers import calls, held
 from harness.programs import MASU_OCI, ROOT, peer
 
 from peers import critest, crunsuite, runcsuite, validation

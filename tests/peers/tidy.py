@@ -10,8 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from harness import leftovers, programs
-from harness.brain import keepers_of
 from harness.engine import wait_until
+from harness.keepers import keepers_of
 from harness.subreaper import descendants
 
 
