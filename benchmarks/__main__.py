@@ -15,12 +15,26 @@ import commands
 import daemons
 import engines
 import runtimes
+import shims
 import unpacking
 import verbs
 from harness.leftovers import cgroups
 from measure import Contender, race, render, table
 
-JOBS = ("start", "lifecycle", "rate", "verbs", "many", "commands", "engine", "callers", "memory", "daemon", "unpack")
+JOBS = (
+    "start",
+    "lifecycle",
+    "rate",
+    "verbs",
+    "many",
+    "commands",
+    "engine",
+    "callers",
+    "memory",
+    "daemon",
+    "shim",
+    "unpack",
+)
 
 
 def main() -> int:
@@ -80,6 +94,10 @@ def main() -> int:
         if "daemon" in jobs:
             with daemons.servers(scratch / "daemon") as (found_servers, host):
                 compare_daemons(found_servers, host, options, show)
+        if "shim" in jobs:
+            with shims.serving(scratch / "shim") as engine:
+                if engine is not None:
+                    compare_shims(engine, options, show)
         if "unpack" in jobs:
             for number, title in enumerate(unpacking.LAYERS):
                 with unpacking.contenders(scratch / f"unpack{number}", title) as contenders:
@@ -92,6 +110,19 @@ def main() -> int:
         if scratch.exists():
             print(f"could not be removed: {scratch}", file=sys.stderr)
     return 0
+
+
+def compare_shims(engine: engines.Engine, options: argparse.Namespace, show: Callable[[str], None]) -> None:
+    reference = next(iter(shims.RUNTIMES))
+    contenders = shims.runs(engine)
+    race(contenders, options.rounds)
+    show(table("ctr run --rm, each shim", contenders, reference, markdown=options.markdown))
+    with shims.one_there(engine):
+        contenders = shims.runs(engine)
+        race(contenders, options.rounds)
+        show(table("ctr run --rm beside another container", contenders, reference, markdown=options.markdown))
+    rows = [("", "containers", "PSS of shims and monitors"), *shims.memory(engine)]
+    show(render("memory beside containers", rows, markdown=options.markdown))
 
 
 def runtime_verbs(
