@@ -12,12 +12,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from masu.api import metrics
 from masu.api.containerd import filters, values
+from masu.api.containerd.containers import runtime_options
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
+from masu.engine import Engine
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.isolation.oci import Oci
 from masu.spec import times
+from masu.store import Container
 
 _STATUS = {
     CREATED: task_types_pb2.CREATED,
@@ -26,6 +30,9 @@ _STATUS = {
     STOPPED: task_types_pb2.STOPPED,
 }
 _SPEC = "opencontainers/runtime-spec/1/"
+_OPTIONS = runc_options_pb2.Options
+# Names that stand for containers in namespaces. (A container that `masu run` made has a name of our own.)
+RUNTIMES = ("io.containerd.runc.v2", "io.containerd.runc.v1", "io.containerd.masu.v2", "masu.namespaces")
 
 
 class Tasks(Service):
@@ -36,7 +43,9 @@ class Tasks(Service):
             raise Unimplemented("restore of a task", request.container_id)
         id = request.container_id
         io = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
-        pid = call.engine.tasks.create(id, values.mounts(request.rootfs), io)
+        engine = call.engine
+        by = _runtime(engine, engine.tasks.record(id).row, request)
+        pid = engine.tasks.create(id, values.mounts(request.rootfs), io, by)
         self.site.exits.watch(call.namespace, id)
         return pb.CreateTaskResponse(container_id=id, pid=pid)
 
@@ -183,6 +192,22 @@ class Tasks(Service):
             return engine.tasks.get(id)
         engine.tasks.look(id)
         return engine.execs.get(id, exec_id)
+
+
+def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Oci | None:
+    """Another OCI runtime than ours, when the options name one; the task's count more than the container's. Raises
+    NotFound without such a binary, InvalidArgument for a runtime that is none of namespaces."""
+    if row.runtime and row.runtime not in RUNTIMES:
+        raise InvalidArgument("runtime", row.runtime, detail=f"known are {', '.join(RUNTIMES)}")
+    given = (request.options if request.HasField("options") else None, runtime_options(row))
+    for options in given:
+        if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
+            continue
+        found = _OPTIONS.FromString(options.value)
+        if found.binary_name and found.binary_name.rpartition("/")[2] != "masu-oci":
+            root = found.root or f"{engine.run}/runtimes"
+            return Oci(found.binary_name, f"{root}/{engine.namespace}", systemd=found.systemd_cgroup)
+    return None
 
 
 def _process(found: Process) -> task_types_pb2.Process:
