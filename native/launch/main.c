@@ -1,6 +1,7 @@
 /* One executable, several programs, by the name it is called by:
  *
  *   masu, masu-oci           what people and engines type (front.h)
+ *   containerd-shim-masu-v2  what containerd calls (shim.c)
  *   masu-launch SOCK PLAN    two fd numbers: carries out a plan (launch.h)
  *   pause                    the first process of a container that holds namespaces for others (a sandbox)
  */
@@ -72,7 +73,7 @@ static int run_pause(void)
 
 static const char *front_program(const char *path)
 {
-    static const char *const programs[] = {"masu", "masu-oci"};
+    static const char *const programs[] = {"masu", "masu-oci", "containerd-shim-masu-v2"};
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
     for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++) {
         if (strcmp(name, programs[i]) == 0)

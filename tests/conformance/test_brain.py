@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.brain import Installation, children_of, parent_of
+from harness.brain import Installation
 from harness.chaos import Brood
 from harness.engine import alive, wait_until
+from harness.keepers import children_of, parent_of
 from harness.oci import base_config
 
 from masu.cli.brain.listener import SPARES

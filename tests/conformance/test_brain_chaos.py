@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.brain import Installation, Peer, call_message, children_of
+from harness.brain import Installation, Peer, call_message
 from harness.chaos import kill_after
 from harness.engine import alive, wait_until
+from harness.keepers import children_of
 from harness.oci import base_config
 
 from masu.cli.brain.listener import SPARES

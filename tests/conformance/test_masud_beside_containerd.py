@@ -12,20 +12,13 @@ from pathlib import Path
 
 import pytest
 from harness.callers.archives import archive
-from harness.masud import Containerd, Ctr, Masud
+from harness.masud import COLLECT_WHEN_ASKED, Containerd, Ctr, Masud
 
 pytestmark = pytest.mark.root
 
 IMAGE = "docker.io/library/busybox:latest"
 HELLO = "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 IMPORT = "images import --base-name docker.io/library/busybox {archive}"
-
-# Else it would depend on the moment what a collection finds that nobody refers to.
-COLLECT_WHEN_ASKED = """
-[plugins."io.containerd.gc.v1.scheduler"]
-startup_delay = "1h"
-pause_threshold = 0.000001
-"""
 
 SESSIONS = {
     "namespaces": """

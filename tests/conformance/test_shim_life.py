@@ -95,9 +95,11 @@ def test_containerd_is_started_anew(shims: Shims, kill: bool) -> None:
     shims.begin()
     assert shims.shims() == before
     assert shims.status("stays") == "RUNNING"
-    wait_until(lambda: shims.status("ends") == "STOPPED")
-    assert pids == {line.split()[0]: line.split()[1] for line in shims("tasks", "ls").splitlines()[1:]}
-    assert "exit code 137" in shims.try_("tasks", "rm", "ends").stderr
+    # Newer ones than 1.6 take away at once what has ended while they were away.
+    wait_until(lambda: shims.status("ends") in ("STOPPED", ""))
+    if shims.status("ends"):
+        assert pids == {line.split()[0]: line.split()[1] for line in shims("tasks", "ls").splitlines()[1:]}
+        assert "exit code 137" in shims.try_("tasks", "rm", "ends").stderr
     assert shims("tasks", "exec", "--exec-id", "again", "stays", "echo", "alive") == "alive\n"
     # Ends are still heard of, on the new connection.
     shims("tasks", "kill", "-s", "KILL", "stays")
@@ -119,7 +121,7 @@ def test_events_wait_for_containerd(shims: Shims) -> None:
     )
     try:
         assert listener.stdout is not None
-        wait_until(lambda: shims.status("ends") == "STOPPED")
+        wait_until(lambda: shims.status("ends") in ("STOPPED", ""))
         shims("tasks", "pause", "stays")  # comes after it, if it is in order
         told = []
         while "/tasks/paused" not in (line := listener.stdout.readline()):
@@ -127,7 +129,7 @@ def test_events_wait_for_containerd(shims: Shims) -> None:
         # The exit may have arrived before the listener listened; it may not come later.
         shims("tasks", "resume", "stays")
         assert "/tasks/resumed" in listener.stdout.readline()
-        assert all("/tasks/exit" in line for line in told)
+        assert all("/tasks/exit" in line or "/tasks/delete" in line for line in told)
     finally:
         listener.kill()
         listener.wait()

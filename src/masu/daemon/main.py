@@ -55,7 +55,28 @@ def _parser() -> argparse.ArgumentParser:
     ):
         verb = what.add_parser(name, help=text)
         verb.set_defaults(run=lambda options, function=function: _print(function(options)))
+    publish = verbs.add_parser("publish", help="send the event on standard input, a protobuf Any, to the daemon")
+    publish.add_argument("--namespace", default="", help="whose it is")
+    publish.add_argument("--topic", default="", help="/tasks/exit")
+    publish.set_defaults(run=_publish)
+    hook = verbs.add_parser("oci-hook", help="execute a command, {{id}}, {{rootfs}} … filled in from a hook's state")
+    hook.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND [ARG...]")
+    hook.set_defaults(run=_oci_hook)
     return parser
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from masu.daemon import verbs
+
+    verbs.publish(_configured(options).address, options.namespace, options.topic)
+    return 0
+
+
+def _oci_hook(options: argparse.Namespace) -> int:
+    from masu.daemon import verbs
+
+    verbs.oci_hook(options.words[1:] if options.words[:1] == ["--"] else options.words)
+    return 0
 
 
 def _print(found: Config) -> int:

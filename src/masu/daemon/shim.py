@@ -309,12 +309,15 @@ class Shim:
         return small.ConnectResponse(shim_pid=os.getpid())
 
     def leave_soon(self) -> None:
-        """When what is being answered has been answered."""
-        self._loop.call(lambda: self._loop.call(self._leave))
+        """After the answers that are on their way."""
+        self._loop.call(self._leave)
 
     def _leave(self) -> None:
         """If nobody is here and nobody is to come."""
         if self._is_needed():
+            return
+        if self._loop.is_busy:  # an answer may be on its way
+            self._loop.later(_RETRY_S, self._leave)
             return
         try:
             lock = fds.lock_file(self._path + ".lock", wait=False)

@@ -152,6 +152,8 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             if options.on_plan is not None:
                 options.on_plan(ops)
             launched = launch(ops, answers, keep=keep, stdio=options.stdio)
+            if scope is not None:
+                scope.close()
     except BaseException as error:
         undo.run(error)
         raise

@@ -118,8 +118,8 @@ def _start_scope(
 
 
 def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
-    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
-    scope is done with then."""
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. That
+    one keeps the scope from now on."""
     if scope is not None:
         scope.release()
     resources = config.linux.resources
@@ -128,8 +128,6 @@ def limit_processes(container: Container, config: Config, warnings: list[str], s
         if scope is not None:
             scope.set(container.cgroup, only, resources)
         container.cgroup.apply(only, devices=False, warnings=warnings)
-    if scope is not None:
-        scope.close()
 
 
 def make_resctrl(container: Container, config: Config, undo: Undo) -> None:

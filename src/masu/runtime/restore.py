@@ -162,6 +162,8 @@ def _make(
                 config = notify.for_restore(config, container, bundle.rootfs)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
+                if scope is not None:
+                    scope.close()
             except rpc.Failed as error:
                 image_files.quote_log(error, work, image_files.RESTORE_LOG)
                 if "Permission denied" in error.detail and config.linux.uid_mappings:

@@ -115,15 +115,23 @@ class Containerd(Caller):
             self._stack.close()
 
 
+HANDLER = """
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.shim]
+runtime_type = "io.containerd.masu.v2"
+"""
+
+
 class Shims(Containerd):
-    """containerd that runs containers by containerd-shim-masu-v2, which it finds in PATH."""
+    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the handler `shim`."""
 
     RUNTIME = "io.containerd.masu.v2"
     RUN_ROOT = "/run/containerd/masu/default"
 
     def __init__(self, premises: Premises) -> None:
         premises.environment["PATH"] = f"{ROOT}:{os.environ['PATH']}"
-        super().__init__(premises)
+        # Newer ones would warn of cgroup v1 with each command.
+        premises.environment["CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS"] = "1"
+        super().__init__(premises, more=HANDLER)
         self.runtime_root = premises.path(self.RUN_ROOT)
 
     def own(self, id: str, *options: str, binary: str = "") -> list[str]:

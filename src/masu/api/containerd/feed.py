@@ -105,6 +105,10 @@ class Feed:
             self._subscriptions.add(made)
         return made
 
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscriptions)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 

@@ -111,6 +111,10 @@ class Streams:
             raise ResourceExhausted("streams", detail=f"{self._most} are open")
         self._streams[namespace, id] = stream
 
+    @property
+    def count(self) -> int:
+        return len(self._streams)
+
     def unregister(self, namespace: str, id: str) -> None:
         self._streams.pop((namespace, id), None)
 

@@ -45,7 +45,8 @@ def timestamp(ns: int) -> small.Timestamp:
 
 
 class Publisher:
-    """`address` is that of containerd's ttrpc socket; `complain` hears what is not told, and why."""
+    """`address` is that of containerd's ttrpc socket, "" for nobody who listens; `complain` hears what is not told, and
+    why."""
 
     def __init__(self, address: str, namespace: str, complain: Callable[[str], None]) -> None:
         self._address = address
@@ -59,6 +60,8 @@ class Publisher:
 
     def publish(self, event: Message) -> None:
         """From any thread; events are told in the order of these calls."""
+        if not self._address:
+            return
         kind = type(event)
         envelope = small.Envelope(
             timestamp=timestamp(time_ns()),

@@ -139,15 +139,15 @@ class Sandboxes:
         self._sandbox(request.sandbox_id)
         return small.PingResponse()
 
-    def shutdown(self, request: small.ShutdownSandboxRequest, _: Call) -> Message:
+    def shutdown(self, request: small.ShutdownSandboxRequest, call: Call) -> None:
         """Ends it, and forgets it; the shim leaves when it was the last."""
         if self._sandboxes.pop(request.sandbox_id, None) is not None:
             try:
                 self._tasks.end(request.sandbox_id)
             except NotFound:
                 pass  # containerd has deleted it as a task
+        call.answer(small.ShutdownSandboxResponse())
         self._idle()
-        return small.ShutdownSandboxResponse()
 
     def metrics(self, request: small.SandboxMetricsRequest, call: Call) -> small.SandboxMetricsResponse:
         sandbox = self._sandbox(request.sandbox_id)

@@ -515,10 +515,10 @@ class Tasks:
             pid = 0
         return small.ConnectResponse(shim_pid=os.getpid(), task_pid=pid)
 
-    def shutdown(self, _: small.ShutdownRequest, __: Call) -> Message:
+    def shutdown(self, _: small.ShutdownRequest, call: Call) -> None:
+        call.answer(small.Empty())
         if not self._tasks:
             self._idle()
-        return small.Empty()
 
 
 def _read_bundle(path: str, *, has_mounts: bool) -> bundles.Bundle:

@@ -70,8 +70,6 @@ class Loop:
         """Has `job` done by the loop's thread, soon; jobs are done in the order they came. From any thread."""
         with self._lock:
             self._jobs.append(job)
-            if len(self._jobs) > 1:
-                return
         self.wake()
 
     def wake(self) -> None:
@@ -100,6 +98,12 @@ class Loop:
                     return
                 job = self._queue.pop(0)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether threads are at work, or what they want done has not been done."""
+        with self._lock:
+            return bool(self._threads or self._queue or self._jobs)
+
     # --- running ---
 
     def stop(self) -> None:
@@ -119,7 +123,7 @@ class Loop:
                     react(events)
             while self._timers and self._timers[-1][0] <= monotonic():
                 self._timers.pop()[2]()
-            with self._lock:
-                jobs, self._jobs = self._jobs, []
-            for job in jobs:
+            while self._jobs:
+                with self._lock:
+                    job = self._jobs.pop(0)
                 job()
