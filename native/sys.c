@@ -434,6 +434,16 @@ sys_prctl(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
+sys_madvise(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    unsigned long address, length;
+    int advice;
+    if (!PyArg_ParseTuple(args, "kki:madvise", &address, &length, &advice))
+        return NULL;
+    return none_or_error(syscall(SYS_madvise, address, length, advice));
+}
+
+static PyObject *
 sys_set_process_name(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PATH name = NULL;
@@ -770,6 +780,7 @@ static PyMethodDef methods[] = {
     {"close_range", sys_close_range, METH_VARARGS, NULL},
     {"inotify_init1", sys_inotify_init1, METH_VARARGS, NULL},
     {"inotify_add_watch", sys_inotify_add_watch, METH_VARARGS, NULL},
+    {"madvise", sys_madvise, METH_VARARGS, NULL},
     {"prctl", sys_prctl, METH_VARARGS, NULL},
     {"set_process_name", sys_set_process_name, METH_VARARGS, NULL},
     {"capget", sys_capget, METH_VARARGS, NULL},

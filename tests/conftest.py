@@ -5,15 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from harness import leftovers, programs
-from harness.brain import end, keepers_of
-from harness.engine import wait_until
+from harness.keepers import held
 
 from masu.store import NamespaceStore, Store, open_store
 
@@ -62,14 +60,8 @@ def brain(nothing_left_behind: None, tmp_path_factory: pytest.TempPathFactory) -
     if not by_a_brain():
         yield
         return
-    package = programs.ROOT / "src" / "masu"
-    folder = tmp_path_factory.mktemp("brain")
-    command = [str(package / "libexec/masu"), "--root", str(folder), "--run", str(folder), "events"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as held:
-        wait_until(lambda: keepers_of(package))
+    with held(programs.ROOT / "src" / "masu", tmp_path_factory.mktemp("brain")):
         yield
-        held.kill()
-    end(package)
 
 
 class Skips:

@@ -71,7 +71,8 @@ struct monitor {
     int master;        /* the pty's, or -1 */
     int stdin_fd;      /* our end of the stdin pipe, the master, or -1 */
     int oom, oom_watch; /* the file that counts, what wakes for it; or -1 */
-    unsigned long oom_kills;
+    unsigned long oom_kills; /* told of */
+    bool oom_stuck;
     int stdin_source;  /* a FIFO that stdin is read from, or -1 */
     int stdin_keep;    /* its writing end, so that it does not end with its writer; -1 once it may */
     bool stdin_ending; /* close it when all is written */

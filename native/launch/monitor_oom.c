@@ -5,6 +5,8 @@
  *     v2   memory.events itself: POLLPRI when one of its counters has changed (cgroup-v2.rst), not all of which matter */
 #include "monitor.h"
 
+#define COUNT_MS 100
+
 long oom_count(const struct monitor *monitor)
 {
     char text[1024];
@@ -46,10 +48,18 @@ void oom_hear(struct monitor *monitor)
         return;
     }
     uint64_t times;
-    bool killed = (unsigned long)kills > monitor->oom_kills;
-    if (monitor->oom_watch >= 0)
-        killed = sys_read(monitor->oom_watch, &times, sizeof times) == sizeof times;
-    monitor->oom_kills = (unsigned long)kills;
+    bool woken = monitor->oom_watch >= 0 && sys_read(monitor->oom_watch, &times, sizeof times) == sizeof times;
+    /* v1 wakes before it counts, and for one process several times. */
+    for (int i = 0; woken && i < COUNT_MS && kills >= 0 && (unsigned long)kills <= monitor->oom_kills; i++) {
+        sys_poll(NULL, 0, 1);
+        kills = oom_count(monitor);
+    }
+    bool killed = kills > 0 && (unsigned long)kills > monitor->oom_kills;
+    /* Where nobody is to be killed (oom_kill_disable) all wait: that is told once. */
+    bool stuck = woken && !killed && kills == 0 && !monitor->oom_stuck;
     if (killed)
+        monitor->oom_kills = (unsigned long)kills;
+    monitor->oom_stuck = monitor->oom_stuck || stuck;
+    if (killed || stuck)
         clients_tell(monitor, "m", 1);
 }

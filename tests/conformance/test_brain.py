@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.brain import Installation, children_of, parent_of
+from harness.brain import Installation
 from harness.chaos import Brood
 from harness.engine import alive, wait_until
+from harness.keepers import children_of, parent_of
 from harness.oci import base_config
 
-pytestmark = pytest.mark.root
+from masu.cli.brain.listener import SPARES
 
-SPARES = 2  # masu.cli.brain.listener
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.brain import Installation, Peer, call_message, children_of
+from harness.brain import Installation, Peer, call_message
 from harness.chaos import kill_after
 from harness.engine import alive, wait_until
+from harness.keepers import children_of
 from harness.oci import base_config
 
+from masu.cli.brain.listener import SPARES
 from masu.linux import front as protocol
 
 pytestmark = pytest.mark.root
@@ -31,7 +33,7 @@ def masu(installed: Installation) -> Installation:
 
 
 def spares_of(keeper: int) -> Callable[[], bool]:
-    return lambda: len(children_of(keeper)) == 2
+    return lambda: len(children_of(keeper)) == SPARES
 
 
 def none_of(pids: list[int]) -> Callable[[], bool]:
@@ -199,7 +201,7 @@ def test_two_hundred_callers_at_once(masu: Installation) -> None:
     for thread in threads:
         thread.join()
     assert not failures, failures[:3]
-    wait_until(lambda: len(children_of(masu.keeper())) == 2)
+    wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
 
 
 # --- brains that do not behave ---
@@ -426,6 +428,6 @@ def test_front_killed_at_any_moment(masu: Installation) -> None:
         name = f"box-{moment}"
         victim = masu.start("masu", "run", "--rm", "--name", name, "host", "true")
         kill_after(victim, 0.004 * moment)
-        wait_until(lambda: len(children_of(masu.keeper())) == 2)
+        wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
         masu("masu", "rm", "-f", "-v", name)
         assert masu("masu", "ps", "-aq") == ""

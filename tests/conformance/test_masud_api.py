@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.empty_pb2 import Empty
 from harness.engine import Masu
 from harness.grpcclient import Client
-from harness.masud import Masud
+from harness.masud import COLLECT_WHEN_ASKED, Masud
 
 from masu.api.containerd.table import SERVICES
 from masu.api.proto import (
@@ -48,14 +48,7 @@ VERSION = version_pb2.DESCRIPTOR.services_by_name["Version"]
 
 Write = content_pb2.WriteContentRequest
 BEGIN = "/test/begin"
-# Nothing is collected that a test has made and nobody refers to.
-CONFIG = """
-version = 3
-[masu]
-event_buffer = 100
-[plugins."io.containerd.gc.v1.scheduler"]
-startup_delay = "1h"
-"""
+CONFIG = "version = 3\n[masu]\nevent_buffer = 100\n" + COLLECT_WHEN_ASKED
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import images
 import pytest
 from harness.engine import Masu
-from harness.masud import Masud
+from harness.masud import COLLECT_WHEN_ASKED, Masud
 from registryfixture import DockerRegistry, docker_registry
 
 pytestmark = pytest.mark.root
@@ -26,7 +26,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def masud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Masud]:
-    with Masud(tmp_path_factory.mktemp("masud")) as it:
+    with Masud(tmp_path_factory.mktemp("masud"), "version = 3\n" + COLLECT_WHEN_ASKED) as it:
         yield it
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine import wait_until
+from google.protobuf.any_pb2 import Any
+from harness.engine import Masu, wait_until
 from harness.masud import MASUD, Masud
 
 import masu
@@ -113,3 +116,96 @@ def test_config_verbs(tmp_path: Path) -> None:
         found = config("--config", str(old), "--state", "/z", "config", verb)
         assert (found["version"], found["root"], found["state"]) == (3, "/x", "/z")
         assert found["plugins"]["io.containerd.cri.v1.images"]["registry"]["config_path"] == "/y"  # type: ignore[index]
+
+
+def test_metrics(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    with Masud(tmp_path, f'version = 3\n[metrics]\naddress = "{address}"\n') as it:
+        masu = Masu(tmp_path)
+        it("namespaces", "create", "counted")
+        it.fails("namespaces", "create", "counted")
+        masu("run", "-d", "--name", "measured", masu.image("busybox"), "sleep", "1000")
+        with urllib.request.urlopen(f"http://{address}/v1/metrics") as answer:
+            page = answer.read().decode()
+        masu.close()
+    found = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    method = 'grpc_type="unary",grpc_service="containerd.services.namespaces.v1.Namespaces",grpc_method="Create"'
+    assert found[f"grpc_server_started_total{{{method}}}"] == "2"
+    assert found[f'grpc_server_handled_total{{grpc_code="OK",{method}}}'] == "1"
+    assert found[f'grpc_server_handled_total{{grpc_code="AlreadyExists",{method}}}'] == "1"
+    assert int(found["process_resident_memory_bytes"]) > 10 << 20
+    assert found["masud_event_subscribers"] == "1"  # its own
+    (pids,) = [value for name, value in found.items() if name.startswith("container_pids_current{")]
+    assert pids == "1"
+    assert any(name.startswith("container_memory_usage") for name in found)
+
+
+def test_debug_socket(tmp_path: Path) -> None:
+    place = tmp_path / "debug/debug.sock"
+    with Masud(tmp_path, f'version = 3\n[debug]\naddress = "{place}"\n') as it:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        said = it("pprof", "--debug-socket", str(place), "goroutines")
+        assert "task events:" in said
+        assert "thread MainThread:" in said
+        assert "feed.py" in said
+    assert not place.exists()
+
+
+def test_socket_activation(tmp_path: Path) -> None:
+    """The service manager's socket serves; who came before the daemon is served, too; it stays when the daemon ends."""
+    it = Masud(tmp_path)
+    it.socket = tmp_path / "activated.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(it.socket))
+        listening.listen()
+        early = subprocess.Popen(it.words("version"), stdout=subprocess.PIPE, text=True)
+        it.start(inherit=listening.fileno())
+        assert "+masu." in early.communicate(timeout=30)[0]
+        assert early.returncode == 0
+        it("namespaces", "create", "activated")
+        assert "activated" in it("namespaces", "ls")
+        assert not (it.state / "containerd.sock").exists()
+        it.process.terminate()
+        assert it.process.wait(30) == 0
+    assert it.socket.exists()
+    assert "Traceback" not in it.log()
+
+
+def test_publish(masud: Masud) -> None:
+    event = Any(type_url="containerd.events.ContainerDelete", value=b"\n\x03abc").SerializeToString()
+    with masud.popen("events") as listening:
+        assert listening.stdout is not None
+        words = [MASUD, "--address", str(masud.socket), "publish", "--namespace", "x", "--topic", "/containers/delete"]
+        # Until the listener is there; then the first that it says is ours.
+        said = b""
+        os.set_blocking(listening.stdout.fileno(), False)
+        while b"/containers/delete" not in said:
+            subprocess.run(words, input=event, check=True)
+            said += listening.stdout.read() or b""
+        assert b'x /containers/delete {"id":"abc"}' in said
+        listening.terminate()
+    wrong = subprocess.run(words, input=b"\xff", capture_output=True, text=False, check=False)
+    assert (wrong.returncode, b"no protobuf Any" in wrong.stderr) == (1, True)
+    words[2] = str(masud.folder / "nobody.sock")
+    assert b"unavailable" in subprocess.run(words, input=event, capture_output=True, check=False).stderr
+
+
+def test_oci_hook(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"root": {"path": "rootfs"}}')
+    state = {"id": "c1", "bundle": str(tmp_path), "pid": 7, "status": "created", "annotations": {"a b": "c"}}
+
+    def hook(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [MASUD, "oci-hook", "--", *words]
+        environment = {**os.environ, "HOOK_ID": "id={{id}}"}
+        return subprocess.run(
+            command, input=json.dumps(state), capture_output=True, text=True, check=False, env=environment
+        )
+
+    said = hook("/bin/echo", "{{id}}", "{{ pid }}", "{{rootfs}}/etc", '{{annotation "a b"}}', "{{status}}")
+    assert said.stdout == f"c1 7 {tmp_path}/rootfs/etc c created\n"
+    assert hook("/bin/sh", "-c", "echo $HOOK_ID").stdout == "id=c1\n"
+    assert "known are id, bundle" in hook("/bin/echo", "{{nothing}}").stderr
+    assert "more than these words" in hook("/bin/echo", "{{if x}}").stderr
+    assert "ENOENT" in hook("/nothing").stderr

@@ -376,6 +376,18 @@ def test_a_create_that_is_killed_leaves_nothing(masu_oci: Runtime, probe_rootfs:
     assert masu_oci.state(id)["status"] == "running"
 
 
+def test_a_create_that_fails_late_leaves_nothing(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """When the container's process is in the scope already: systemd would take it for active for ever."""
+    id = masu_oci.id()
+    bundle = str(masu_oci.bundle(probe_rootfs, sleeping()))
+    failed = masu_oci("create", "--pid-file", "/nowhere/pid", "--bundle", bundle, id, check=False)
+    assert failed.returncode == 1
+    assert "cleaning up" not in failed.stderr
+    assert not loaded(f"runc-{id}.scope")
+    masu_oci("run", "-d", "--bundle", bundle, id)
+    assert masu_oci.state(id)["status"] == "running"
+
+
 def test_a_container_whose_state_is_lost(masu_oci: Runtime, probe_rootfs: Path) -> None:
     id, cgroup = started(masu_oci, probe_rootfs)
     pid = masu_oci.state(id)["pid"]

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness import programs
-from harness.engine import alive, wait_until
+from harness.engine import wait_until
+from harness.keepers import children_of, end, keepers_of
 from masu.cli.brain.listener import sweep
 from masu.linux import front as protocol
 
@@ -94,50 +95,6 @@ class Installation:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def keepers_of(package: Path) -> list[int]:
-    """Pids of the brains that run the code in this package."""
-    entry = str(package / "__main__.py").encode()
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
-            if entry in words and b"masu-brain" in words:
-                found.append(int(name))
-        except OSError:
-            continue
-    return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
-
-
-def end(package: Path) -> None:
-    """Asks them to leave, as init would; waits until they have gone."""
-    for pid in keepers_of(package):
-        os.kill(pid, signal.SIGTERM)
-        wait_gone(pid)
-
-
-def wait_gone(pid: int) -> None:
-    wait_until(lambda: not alive(pid))
-
-
-def parent_of(pid: int) -> int:
-    """0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def children_of(pid: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and parent_of(int(name)) == pid and alive(int(name)):
-                found.append(int(name))
-        except OSError:
-            continue
-    return found
 
 
 class Peer:

@@ -16,6 +16,12 @@ from harness.programs import ROOT, peer
 
 MASUD = str(ROOT / "masud")
 _READY_S = 60
+# For the configuration of either: else it depends on the moment what a collection finds that nobody refers to.
+COLLECT_WHEN_ASKED = """
+[plugins."io.containerd.gc.v1.scheduler"]
+startup_delay = "1h"
+pause_threshold = 0.000001
+"""
 
 
 class Ctr:
@@ -28,6 +34,12 @@ class Ctr:
     def words(self, *words: str, namespace: str = "") -> list[str]:
         chosen = ["--namespace", namespace] if namespace else []
         return [peer("ctr"), "--connect-timeout", "10s", "--address", str(self.socket), *chosen, *words]
+
+    def popen(self, *words: str) -> subprocess.Popen[bytes]:
+        """One that goes on."""
+        return subprocess.Popen(
+            self.words(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self.environment
+        )
 
     def __call__(self, *words: str, namespace: str = "", input: bytes | None = None) -> str:
         """Standard output of a command that succeeds."""
@@ -65,15 +77,21 @@ class Masud(Ctr):
         self.config.write_text(config)
         self.process: subprocess.Popen[bytes]
 
-    def start(self, *options: str) -> None:
-        """Returns when it is ready."""
+    def start(self, *options: str, inherit: int | None = None) -> None:
+        """Returns when it is ready. `inherit`: a listening socket, as a service manager passes it."""
         manager = self.folder / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(manager))
             words = [MASUD, "--config", str(self.config), "--root", str(self.root), "--state", str(self.state)]
+            command = [*words, *options]
+            if inherit is not None:
+                # Descriptor 3, and its reader's own pid in the environment: a shell is who execs it.
+                script = f'exec 3<&{inherit}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+                command = ["bash", "-c", script, "bash", *command]
             with open(self.folder / "masud.log", "ab") as log:
                 self.process = subprocess.Popen(
-                    [*words, *options],
+                    command,
+                    pass_fds=() if inherit is None else (inherit,),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

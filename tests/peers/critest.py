@@ -126,10 +126,7 @@ def _serving(caller: str, premises: Premises, runtime: str) -> Iterator[Path]:
     """The caller, with masu-oci's place taken by `runtime`; its socket."""
     if caller == "crio":
         if not CAPABLE:
-            clamp = premises.folder / "clamp"
-            clamp.write_text(CLAMP.format(python=sys.executable, runtime=runtime))
-            clamp.chmod(0o755)
-            runtime = str(clamp)
+            runtime = str(clamped(runtime, premises.folder / "clamp"))
         lines = "".join(
             f'[[registry]]\nprefix = "{name}"\nlocation = "127.0.0.1:{PORT}"\ninsecure = true\n' for name in REGISTRIES
         )
@@ -144,6 +141,13 @@ def _serving(caller: str, premises: Premises, runtime: str) -> Iterator[Path]:
     with Containerd(premises, runtime=runtime, more=more) as containerd:
         containerd.load("redis", "k8s.io")  # of which the sandbox is made
         yield containerd.socket
+
+
+def clamped(runtime: str, at: Path) -> Path:
+    """A program at that path that stands before the runtime (CLAMP)."""
+    at.write_text(CLAMP.format(python=sys.executable, runtime=runtime))
+    at.chmod(0o755)
+    return at
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from peers.tap import Case, cases, main
 from peers.tidy import tidied
 
 # A file in which nothing happens any more must not hold up all others.
-FILE_SECONDS = 600
+QUIET_SECONDS = 300
 
 
 def prepared() -> Path:
@@ -58,10 +58,7 @@ def run(runtime: str, log: TextIO, *files: str) -> list[Case]:
     found = []
     with tidied("runc-cgroups-integration-test"), _false_hierarchies_removed():
         for name in files or sorted(path.name for path in folder.glob("*.bats")):
-            tap = _run_file(folder / name, runtime)
-            log.write(tap)
-            log.flush()
-            found += cases(tap)
+            found += cases(_run_file(folder / name, runtime, log))
     return found
 
 
@@ -78,17 +75,28 @@ def _false_hierarchies_removed() -> Iterator[None]:
                 shutil.rmtree(path)
 
 
-def _run_file(file: Path, runtime: str) -> str:
+def _run_file(file: Path, runtime: str, log: TextIO) -> str:
+    """What bats says of the file, which is told to `log` as it comes."""
+    said = ""
     with tempfile.NamedTemporaryFile("r", suffix=".tap", errors="replace") as tap:
         # The cases with terminals want one that is theirs. (bats' own time limit is a background job, for which
         # those cases that `wait` would wait, too.)
         command = f"bats -t {file} > {tap.name} 2>&1 < /dev/tty"
         with Terminal(["sh", "-c", command], cwd=file.parents[2], env={**os.environ, "RUNC": runtime}) as terminal:
-            deadline = time.monotonic() + FILE_SECONDS
-            while terminal.process.poll() is None and time.monotonic() < deadline:
+            told_at = time.monotonic()
+            while True:
                 terminal.rest(5)
-            late = "" if terminal.process.poll() is not None else f"not ok 0 {file.name} did not end\n"
-        return tap.read() + late
+                ended = terminal.process.poll() is not None
+                if told := tap.read():
+                    told_at = time.monotonic()
+                late = not ended and time.monotonic() > told_at + QUIET_SECONDS
+                if late:
+                    told += f"not ok 0 {file.name} did not end\n"
+                log.write(told)
+                log.flush()
+                said += told
+                if ended or late:
+                    return said
 
 
 if __name__ == "__main__":

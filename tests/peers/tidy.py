@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from harness import leftovers
+from harness import leftovers, programs
 from harness.engine import wait_until
+from harness.keepers import keepers_of
 from harness.subreaper import descendants
 
 
@@ -18,7 +19,7 @@ from harness.subreaper import descendants
 def tidied(*names: str) -> Iterator[None]:
     """Ends the processes that were begun inside and removes the cgroups that were made inside and are called like one
     of `names`, or are below one that is: others may be at work on this machine."""
-    cgroups, processes = set(leftovers.cgroups()), set(_processes())
+    cgroups, processes = set(leftovers.cgroups()), _processes()
 
     def made() -> list[Path]:
         new = (Path(path) for path in set(leftovers.cgroups()) - cgroups)
@@ -27,11 +28,11 @@ def tidied(*names: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for pid in set(_processes()) - processes:
+        for pid in _processes() - processes:
             with suppress(FileNotFoundError, ProcessLookupError):
                 _thaw(Path(f"/proc/{pid}/cgroup").read_text())
                 os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not set(_processes()) - processes)
+        wait_until(lambda: not _processes() - processes)
         for path in reversed(made()):
             with suppress(OSError):  # what is left is told by the check for leftovers
                 path.rmdir()
@@ -47,7 +48,11 @@ def _thaw(places: str) -> None:
                 place.write_text(word)
 
 
-def _processes() -> list[int]:
-    """Ours and our orphans: those below the tests' subreaper, which alone reaps them while a suite looks on."""
+def _processes() -> set[int]:
+    """Ours and our orphans: those below the tests' subreaper, which alone reaps them while a suite looks on. A brain
+    of ours and what it keeps ready are none of the suite's."""
     reaper = os.environ.get("MASU_TEST_SUBREAPER")
-    return descendants(int(reaper)) if reaper else []
+    found = set(descendants(int(reaper))) if reaper else set()
+    for keeper in keepers_of(programs.ROOT / "src" / "masu"):
+        found -= {keeper, *descendants(keeper)}
+    return found

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import masu
 from masu.daemon import config, log, manager, toml
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from masu.daemon.service import Daemon
 
 logger = logging.getLogger("masud")
-# How long calls that go on may take at the end.
-GRACE_S = 2.0
+_TRANSFER_THREADS = 64
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,7 +55,28 @@ def _parser() -> argparse.ArgumentParser:
     ):
         verb = what.add_parser(name, help=text)
         verb.set_defaults(run=lambda options, function=function: _print(function(options)))
+    publish = verbs.add_parser("publish", help="send the event on standard input, a protobuf Any, to the daemon")
+    publish.add_argument("--namespace", default="", help="whose it is")
+    publish.add_argument("--topic", default="", help="/tasks/exit")
+    publish.set_defaults(run=_publish)
+    hook = verbs.add_parser("oci-hook", help="execute a command, {{id}}, {{rootfs}} … filled in from a hook's state")
+    hook.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND [ARG...]")
+    hook.set_defaults(run=_oci_hook)
     return parser
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from masu.daemon import verbs
+
+    verbs.publish(_configured(options).address, options.namespace, options.topic)
+    return 0
+
+
+def _oci_hook(options: argparse.Namespace) -> int:
+    from masu.daemon import verbs
+
+    verbs.oci_hook(options.words[1:] if options.words[:1] == ["--"] else options.words)
+    return 0
 
 
 def _print(found: Config) -> int:
@@ -92,6 +113,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 async def _live(daemon: Daemon, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    # What the registry client does in threads, of all pulls together; those wait for each other's layers.
+    loop.set_default_executor(ThreadPoolExecutor(_TRANSFER_THREADS, thread_name_prefix="masud-transfer"))
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -18,6 +19,7 @@ import grpc.aio
 from masu.api.containerd.service import Call, Method, Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.status import status_of
+from masu.daemon.calls import Calls
 from masu.errors import MasuError
 
 log = logging.getLogger("masud")
@@ -65,6 +67,7 @@ class Server:
         max_send_bytes: int = MESSAGE_BYTES,
         max_streams: int = MAX_STREAMS,
     ) -> None:
+        self.calls = Calls()
         self._site = site
         self._threads = threads
         self._server = grpc.aio.server(
@@ -104,30 +107,46 @@ class Server:
 
     def _single(self, service: str, method: Method) -> Callable[..., Awaitable[Any]]:
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            call = self._call(context)
-            try:
-                if method.in_loop:
-                    return await method.function(request, call)
-                return await self._threads.run(method.function, request, call)
-            except Exception as error:
-                await _abort(context, error, f"{service}/{method.name}")
-            finally:
-                # Most calls publish something; who listens need not wait for inotify.
-                self._site.feed.wake()
+            async with self._answering(service, method, context) as call:
+                try:
+                    if method.in_loop:
+                        return await method.function(request, call)
+                    return await self._threads.run(method.function, request, call)
+                finally:
+                    # Most calls publish something; who listens need not wait for inotify.
+                    self._site.feed.wake()
 
         return answer
 
     def _stream(self, service: str, method: Method) -> Callable[..., AsyncIterator[Any]]:
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            call = self._call(context)
-            try:
+            async with self._answering(service, method, context) as call:
                 found = method.function(request, call)
                 async for item in found if method.in_loop else self._drain(found):
                     yield item
-            except Exception as error:
-                await _abort(context, error, f"{service}/{method.name}")
 
         return answer
+
+    @asynccontextmanager
+    async def _answering(
+        self, service: str, method: Method, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Call]:
+        """Counts the call, and makes its error a status."""
+        self.calls.begin(service, method)
+        code = grpc.StatusCode.CANCELLED
+        try:
+            yield self._call(context)
+            code = grpc.StatusCode.OK
+        except MasuError as error:
+            code, text = status_of(error)
+            log.debug("%s/%s: %s: %s", service, method.name, code.name, text)
+            await context.abort(code, text)
+        except Exception as error:
+            code = grpc.StatusCode.INTERNAL
+            log.error("%s/%s", service, method.name, exc_info=error)
+            await context.abort(code, f"{type(error).__name__}: {error}")
+        finally:
+            self.calls.end(service, method, code.name)
 
     async def _drain(self, items: Iterator[T]) -> AsyncIterator[T]:
         try:
@@ -141,14 +160,3 @@ class Server:
     def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         found = context.invocation_metadata() or ()
         return Call(self._site, {key: value for key, value in found if isinstance(value, str)}, self._threads)
-
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, MasuError):
-        code, text = status_of(error)
-        log.debug("%s: %s: %s", method, code.name, text)
-        await context.abort(code, text)
-    log.error("%s", method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")

@@ -131,8 +131,14 @@ def _is_taken(engine: Engine, name: str) -> bool:
         return False
 
 
-def _snapshotter(engine: Engine) -> Snapshotter:
-    return engine.images.snapshotter
+def _snapshotter(engine: Engine, name: str = "") -> Snapshotter:
+    """The engine's, or the one that a record names."""
+    own = engine.images.snapshotter
+    if not name or name == own.name:
+        return own
+    from masu.snapshots import choose
+
+    return choose(engine.ns, name)
 
 
 def rootfs_of(engine: Engine, record: Record) -> Rootfs:
@@ -206,6 +212,10 @@ def _write_config(engine: Engine, record: Record) -> tuple[dict[str, object], li
 
 def read_config(engine: Engine, record: Record) -> tuple[dict[str, object], list[str]]:
     """The runtime config that was composed for the container, and what that was warned of."""
+    if record.is_foreign:
+        from masu.engine import foreign
+
+        return foreign.config_of(engine, record), []
     composed = None if _joins_others(record.request) else _read_composed(engine, record.id)
     if composed is None:
         return _write_config(engine, record)
@@ -305,6 +315,9 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
     from masu.engine.containers import Started
     from masu.isolation.stdio import Stdio
 
+    if record.is_foreign:
+        runtime = engine.tasks.run_held(record, on_ready)
+        return Started(record, runtime, [])
     clear_before_start(engine, record)
     directory, request = engine.directory(record.id), record.request
     try:
@@ -489,7 +502,7 @@ def destroy(engine: Engine, record: Record) -> None:
                 engine.ns.events.publish("/tasks/delete", {"container_id": record.id, "id": record.id})
             if row.snapshot_key:
                 try:
-                    _snapshotter(engine).remove(row.snapshot_key)
+                    _snapshotter(engine, row.snapshotter).remove(row.snapshot_key)
                 except NotFound:
                     pass
             engine.ns.containers.delete(record.id)

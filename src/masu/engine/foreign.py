@@ -7,7 +7,7 @@ else the spec's own root.path.
 
 from __future__ import annotations
 
-from masu.errors import InvalidArgument, Unimplemented
+from masu.errors import InvalidArgument, NotFound, Unimplemented
 from masu.plan.host import Rootfs
 from masu.spec import jsontext
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from masu.snapshots import Mount
 
 
-def config_of(record: Record) -> dict[str, object]:
+def config_of(engine: Engine, record: Record) -> dict[str, object]:
     """The spec. Raises InvalidArgument when it is none."""
-    text = record.row.spec or ""
+    text = record.row.spec
+    if text is None:  # a listing does without
+        text = engine.ns.containers.get(record.id).spec
     if not text:
         raise InvalidArgument("container", record.id, where="spec", detail="it has none")
     config = jsontext.loads(text, name="spec")
@@ -51,15 +53,31 @@ def rootfs_of(engine: Engine, record: Record, config: dict[str, object], mounts:
     return Rootfs(path)
 
 
+def add_home(config: dict[str, object], rootfs: Rootfs) -> None:
+    """HOME as the root's own passwd has it, where the spec names none: runtimes of the field do that."""
+    process = process_of(config)
+    env, user = process.get("env"), process.get("user")
+    words = [str(item) for item in env] if isinstance(env, list) else []
+    if not process or any(word.startswith("HOME=") and word != "HOME=" for word in words):
+        return
+    from masu.engine import roots
+    from masu.linux import passwd
+
+    uid = user.get("uid") if isinstance(user, dict) else 0
+    with roots.OpenRoot(rootfs, writable=False) as root:
+        home = passwd.home(root.fd, uid if isinstance(uid, int) else 0) or "/"
+    process["env"] = [*(word for word in words if word != "HOME="), f"HOME={home}"]
+
+
 def process_of(config: dict[str, object]) -> dict[str, object]:
     process = config.get("process")
     return process if isinstance(process, dict) else {}
 
 
-def arguments(record: Record) -> list[str]:
+def arguments(engine: Engine, record: Record) -> list[str]:
     """The program and its arguments."""
     try:
-        words = process_of(config_of(record)).get("args")
-    except InvalidArgument:
+        words = process_of(config_of(engine, record)).get("args")
+    except (InvalidArgument, NotFound):
         return []
     return [str(word) for word in words] if isinstance(words, list) else []

@@ -71,6 +71,8 @@ class Record:
         self.is_foreign = REQUEST not in row.extensions
         self.request = ContainerRequest.from_json(row.extensions.get(REQUEST))
         self.image = ImageInfo.from_json(row.extensions.get(IMAGE))
+        if self.is_foreign:
+            self.image = ImageInfo(SNAPSHOT if row.snapshot_key else DIRECTORY, row.image)
         volumes = row.extensions.get(VOLUMES)
         self.volumes: list[dict[str, object]] = list(volumes) if isinstance(volumes, list) else []
         task = row.extensions.get(TASK)

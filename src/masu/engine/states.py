@@ -99,6 +99,8 @@ def look(engine: Engine, record: Record, *, settle: bool = True, patience_s: flo
     if state.error:
         state.exit_code = _number(task.get("status"))
         return state
+    if record.is_foreign and not task:
+        return state  # no task, or none yet; files may be left of one that is being deleted
     try:
         ended = _ended(engine, record, container, patience_s)
     except Unavailable:
@@ -133,7 +135,7 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
         return _from_task(known)
     if container is None:
         # Started, but neither a run directory nor an end: the machine went down meanwhile.
-        if not record.task.get("started_at"):
+        if not record.task.get("started_at") or _is_stale(engine, record):
             return None
         return _write_lost(record, path)
     if not container.facts.pid:
@@ -142,7 +144,18 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
     found = namespaces.read_exit(path)
     if found is None and namespaces.was_undone(container):
         return None  # as is one that was killed a moment later
-    return found or _write_lost(record, path)
+    return found or (None if _is_stale(engine, record) else _write_lost(record, path))
+
+
+def _is_stale(engine: Engine, record: Record) -> bool:
+    """Whether the start that the record tells of has been deleted or followed by another since it was read."""
+    from masu.engine.records import Record
+
+    try:
+        fresh = Record(engine.ns.containers.get(record.id))
+    except NotFound:
+        return False  # told when the end is written: the directory has gone
+    return fresh.task.get("started_at") != record.task.get("started_at")
 
 
 def _write_lost(record: Record, path: str) -> Exit:
@@ -212,7 +225,8 @@ def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
         from masu.engine.records import Record
 
         fresh = Record(row)
-        if isinstance(fresh.task.get("exit"), dict) or fresh.task.get("started_at") != record.task.get("started_at"):
+        gone = fresh.is_foreign and not fresh.task  # its task has been deleted, what it left is about to go
+        if gone or "exit" in fresh.task or fresh.task.get("started_at") != record.task.get("started_at"):
             record.task = fresh.task
             return
         fresh.task["exit"] = ended.to_json()

@@ -70,7 +70,7 @@ class Execs:
             checks.identifier("exec id", exec_id)
             data = jsontext.loads(fds.read_bounded(path, _MAX_BYTES), name=path)
         except (FileNotFoundError, NotADirectoryError, InvalidArgument):
-            raise NotFound(f"process {exec_id}", detail=f"of task {id}") from None
+            raise NotFound(f"process does not exist {exec_id}") from None
         process = data.get("process") if isinstance(data, dict) else None
         io = data.get("io") if isinstance(data, dict) else None
         return process if isinstance(process, dict) else {}, TaskIO.from_json(io)

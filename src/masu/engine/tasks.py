@@ -32,7 +32,7 @@ from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from masu.engine.engine import Engine
     from masu.isolation.namespaces import Exit
@@ -102,8 +102,7 @@ class Tasks:
         try:
             return Record(self._engine.ns.containers.get(id))
         except NotFound:
-            where = f"in namespace {self._engine.namespace}"
-            raise NotFound("container", id, detail=where) from None
+            raise NotFound(f'container "{id}" in namespace "{self._engine.namespace}"') from None
 
     def look(self, id: str) -> tuple[Record, State]:
         """The container and what its task is doing. Raises NotFound when it has none."""
@@ -148,22 +147,26 @@ class Tasks:
         with Held(engine, id, create=True):
             record = self.record(id)
             if _has_task(record, states.look(engine, record)):
-                raise AlreadyExists("task", id)
-            births.clear_before_start(engine, record)
-            try:
-                runtime = self._run(record, mounts, io)
-            except OSError as error:
-                raise from_os_error(error, engine.run) from error
-            pid = runtime.facts.pid
-            note = {"created_at": times.now(), "pid": pid, "io": io.to_json()}
-            rootfs = [{"type": m.type, "source": m.source, "options": list(m.options)} for m in mounts]
-            with engine.ns.transaction():
-                self._note(record, note)
-                engine.ns.events.publish(
-                    "/tasks/create",
-                    {"container_id": id, "bundle": runtime.directory, "rootfs": rootfs, "io": io.to_json(), "pid": pid},
-                )
-        return pid
+                raise AlreadyExists(f"task {id}")
+            return self._create(record, mounts, io).facts.pid
+
+    def _create(self, record: Record, mounts: Sequence[Mount], io: TaskIO) -> Runtime:
+        engine, id = self._engine, record.id
+        births.clear_before_start(engine, record)
+        try:
+            runtime = self._run(record, mounts, io)
+        except OSError as error:
+            raise from_os_error(error, engine.run) from error
+        pid = runtime.facts.pid
+        note = {"created_at": times.now(), "pid": pid, "io": io.to_json()}
+        rootfs = [{"type": m.type, "source": m.source, "options": list(m.options)} for m in mounts]
+        with engine.ns.transaction():
+            self._note(record, note)
+            engine.ns.events.publish(
+                "/tasks/create",
+                {"container_id": id, "bundle": runtime.directory, "rootfs": rootfs, "io": io.to_json(), "pid": pid},
+            )
+        return runtime
 
     def _run(self, record: Record, mounts: Sequence[Mount], io: TaskIO) -> Runtime:
         engine, id = self._engine, record.id
@@ -196,29 +199,42 @@ class Tasks:
 
     def _parts(self, record: Record, mounts: Sequence[Mount]) -> tuple[dict[str, object], Rootfs]:
         if record.is_foreign:
-            config = foreign.config_of(record)
-            return config, foreign.rootfs_of(self._engine, record, config, mounts)
+            config = foreign.config_of(self._engine, record)
+            rootfs = foreign.rootfs_of(self._engine, record, config, mounts)
+            foreign.add_home(config, rootfs)
+            return config, rootfs
         config, _ = births.read_config(self._engine, record)
         return config, births.rootfs_of(self._engine, record)
 
     def start(self, id: str) -> int:
         """Lets a created one run; its pid. Raises FailedPrecondition when it is not created, and what keeps its program
         from running."""
-        from masu.runtime import start as runtime_start
-
-        engine = self._engine
         self.look(id)
-        with Held(engine, id):
+        with Held(self._engine, id):
             record, state = self.look(id)
             if state.status != states.CREATED or state.container is None:
                 raise FailedPrecondition(f"cannot start a {_process(record, state).status} process")
-            pid = state.container.facts.pid
-            # First: its exit may be seen by others before anything that is told after.
-            with engine.ns.transaction():
-                self._note(record, {**record.task, "started_at": times.now(), "pid": pid})
-                engine.ns.events.publish("/tasks/start", {"container_id": id, "pid": pid})
-            runtime_start.start(state.container)
-        return pid
+            self._start(record, state.container)
+            return state.container.facts.pid
+
+    def _start(self, record: Record, runtime: Runtime) -> None:
+        from masu.runtime import start as runtime_start
+
+        pid, events = runtime.facts.pid, self._engine.ns.events
+        # First: its exit may be seen by others before anything that is told after.
+        with self._engine.ns.transaction():
+            self._note(record, {**record.task, "started_at": times.now(), "pid": pid})
+            events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
+        runtime_start.start(runtime)
+
+    def run_held(self, record: Record, on_ready: Callable[[str], None] | None) -> Runtime:
+        """Both, for who holds the container's lock and has looked: `masu start`. `on_ready` gets the monitor's socket
+        before the program may run."""
+        runtime = self._create(record, (), TaskIO())
+        if on_ready is not None:
+            on_ready(namespaces.socket_path(runtime))
+        self._start(record, runtime)
+        return runtime
 
     def kill(self, id: str, signal: int, *, everyone: bool = False) -> None:
         """Raises NotFound when the process has ended already."""
@@ -242,7 +258,7 @@ class Tasks:
         with Held(self._engine, self.look(id)[0].id):
             record, state = self.look(id)
             if state.status != states.PAUSED or state.container is None:
-                raise FailedPrecondition(f"cannot resume a {_process(record, state).status} container")
+                raise FailedPrecondition(f"cannot resume a {_process(record, state).status} process")
             state.container.cgroup.thaw()
             self._engine.ns.events.publish("/tasks/resumed", {"container_id": id})
 
@@ -297,7 +313,7 @@ class Tasks:
                         "container_id": id,
                         "pid": gone.pid,
                         "exit_status": gone.exit_status,
-                        "exited_at": gone.exited_at,
+                        "exited_at": gone.exited_at or times.now(),
                     },
                 )
             if record.is_foreign:
@@ -331,10 +347,6 @@ class Tasks:
 
         self.look(id)
         with_monitor(self.attach(id, STDIN), lambda monitor: monitor.close_stdin())
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def connect(path: str, flags: int) -> Attachment | None:

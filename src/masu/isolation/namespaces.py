@@ -427,9 +427,15 @@ def _kill_file(cgroup: cgroups.Cgroup) -> str:
 
 
 def ways_out() -> tuple[str, ...]:
-    """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller."""
+    """Files that take the monitor out of its caller's cgroup, where a service manager would kill it with the caller.
+
+    None where it is at the top already: for each process that moves, the kernel waits until no processor is in a
+    fork (cgroup_attach_lock, ten milliseconds), but for a thread by itself by way of v1's `tasks`.
+    """
     layout = cgroups.detect()
-    roots = [layout.unified.path] if layout.unified is not None else []
-    if "name=systemd" in layout.mounts:
-        roots.append(layout.mounts["name=systemd"].path)
-    return tuple(root + "/cgroup.procs" for root in roots)
+    found = []
+    for name, file in (("", "cgroup.procs"), ("name=systemd", "tasks")):
+        mount = layout.hierarchies().get(name)
+        if mount is not None and layout.own_directory(name) != mount.path:
+            found.append(f"{mount.path}/{file}")
+    return tuple(found)

@@ -92,6 +92,9 @@ def inotify_init1(flags: int = 0, /) -> int:
 def inotify_add_watch(fd: int, path: _Path, mask: int, /) -> int:
     """inotify_add_watch(2): the watch descriptor."""
 
+def madvise(address: int, length: int, advice: int, /) -> None:
+    """madvise(2) on our own memory."""
+
 def prctl(option: int, two: int = 0, three: int = 0, four: int = 0, five: int = 0, /) -> int:
     """prctl(2) with numbers only."""
 

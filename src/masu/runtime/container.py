@@ -40,13 +40,15 @@ if TYPE_CHECKING:
 
 STATE_VERSION = 1
 _SALVAGE = "what it was is lost; a forced removal still clears it"
+LATE_HOOKS = ("poststart", "poststop")  # those that somebody else than `create` runs
 _MAX_ID = 1024
 _MAX_STATE_BYTES = 1 << 20
 
 
 class Facts:
     """What state.json holds. `pid` is 0 until there is one; `creator` is (pid, start time) of who creates;
-    `wait_index` is the operation of the plan that waits for `start`. `unit` is (name, "system" or "user" for whose
+    `wait_index` is the operation of the plan that waits for `start`. `hooks` are the kinds
+    of hooks that are still to come. `unit` is (name, "system" or "user" for whose
     manager has it) with the systemd driver. `resctrl` is what `linux.resctrl.Group` is made from, {} without
     linux.intelRdt. `stdio` is what the first process was born with as 0, 1 and 2, in the words
     of `procfs.stdio`: what it has later may be something else."""
@@ -57,6 +59,7 @@ class Facts:
         "cgroup_paths",
         "created",
         "creator",
+        "hooks",
         "id",
         "oci_version",
         "owner_uid",
@@ -83,6 +86,7 @@ class Facts:
         pid: int = 0,
         start_time: int = 0,
         cgroup_paths: dict[str, str] | None = None,
+        hooks: list[str] | None = None,
         resctrl: dict[str, str] | None = None,
         stdio: list[str] | None = None,
         unit: tuple[str, str] = ("", ""),
@@ -99,6 +103,7 @@ class Facts:
         self.pid = pid
         self.start_time = start_time
         self.cgroup_paths = cgroup_paths or {}
+        self.hooks = hooks or []
         self.resctrl = resctrl or {}
         self.stdio = stdio or []
         self.unit = unit
@@ -115,8 +120,8 @@ class Facts:
         if not isinstance(data, dict) or data.get("version") != STATE_VERSION:
             version = data.get("version", "missing") if isinstance(data, dict) else "missing"
             raise DataLoss("state", path, detail=f"version {version}, this masu knows {STATE_VERSION}", hint=_SALVAGE)
-        # Not there before the systemd driver, checkpoints, resctrl groups were.
-        facts = {"unit": ["", ""], "stdio": [], "resctrl": {}, **data}
+        # Not there before the systemd driver, checkpoints, resctrl groups were; of hooks the configuration told.
+        facts = {"unit": ["", ""], "stdio": [], "resctrl": {}, "hooks": list(LATE_HOOKS), **data}
         for name, is_right in _SHAPES.items():
             if name not in facts or not is_right(facts[name]):
                 raise DataLoss("state", path, detail=f"{name} is missing or of a wrong type", hint=_SALVAGE)
@@ -155,6 +160,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     "cgroup_paths": _is_map,
     "created": _is_text,
     "creator": lambda value: isinstance(value, list) and len(value) == 2 and _is_pid(value[0]) and _is_time(value[1]),
+    "hooks": _list_of(_is_text),
     "id": _is_text,
     "oci_version": _is_text,
     "owner_uid": _number(1 << 32),
@@ -171,11 +177,12 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
 class Container:
     """A container's directory and facts. `open` one that exists, `make` a new one."""
 
-    __slots__ = ("directory", "facts")
+    __slots__ = ("_saved", "directory", "facts")
 
     def __init__(self, directory: str, facts: Facts) -> None:
         self.directory = directory
         self.facts = facts
+        self._saved = b""  # what we know to be in state.json
 
     @property
     def id(self) -> str:
@@ -237,8 +244,9 @@ class Container:
         if not isdir(directory):
             raise NotFound("container", id, detail="container does not exist", where=root)
         facts = Facts(
-            id=id, bundle="", rootfs="", created="", oci_version="", annotations={}, owner_uid=0, creator=(0, 0)
-        )
+            id=id, bundle="", rootfs="", created="", oci_version="", annotations={}, owner_uid=0, creator=(0, 0),
+            hooks=list(LATE_HOOKS),
+        )  # fmt: skip
         container = cls(directory, facts)
         try:
             path = container.config().linux.cgroups_path
@@ -255,8 +263,13 @@ class Container:
 
     @classmethod
     def make(cls, root: str, facts: Facts) -> Container:
-        """A new directory with the facts as they are at the beginning. Raises AlreadyExists."""
+        """A new directory with the facts as they are at the beginning. Raises AlreadyExists.
+
+        Its cgroups are known before they are made, so that a killed create can be cleaned up by whoever comes next; but
+        not what is there already, for it may be somebody else's.
+        """
         check_id(facts.id)
+        places = facts.cgroup_paths
         _make_root(root, facts.owner_uid)
         container = cls(f"{root}/{facts.id}", facts)
         while _made(container.directory):
@@ -265,6 +278,7 @@ class Container:
                 with container.lock():
                     if os.access(container.directory + "/state.json", os.F_OK):
                         break
+                    facts.cgroup_paths = {key: path for key, path in places.items() if not os.access(path, os.F_OK)}
                     try:
                         container.save()
                     except KernelError:
@@ -282,7 +296,9 @@ class Container:
 
     def save(self) -> None:
         data = jsontext.dumps(self.facts.to_json()).encode()
-        fds.atomic_write(self.directory + "/state.json", data, 0o600, sync=False)
+        if data != self._saved:
+            fds.atomic_write(self.directory + "/state.json", data, 0o600, sync=False)
+            self._saved = data
 
     def config(self) -> Config:
         """The configuration it was created with, and what `update` made of it."""
@@ -306,6 +322,8 @@ class Container:
     def has_hooks(self, kind: str) -> bool:
         """Whether its configuration names hooks of this kind ("poststop"). Looked at, not parsed as a whole, which
         costs more than the work of most verbs. Raises as `config_json`."""
+        if kind not in self.facts.hooks:
+            return False
         hooks = self.config_json().get("hooks")
         return isinstance(hooks, dict) and bool(hooks.get(kind))
 
@@ -322,6 +340,7 @@ class Container:
     def hold(self) -> fds.Lock:
         """The lock, and the facts as whoever had it before has left them: that may have been `create`."""
         lock = self.lock()
+        self._saved = b""
         try:
             self.facts = self.open(self.directory.rpartition("/")[0], self.id).facts
         except (DataLoss, NotFound):

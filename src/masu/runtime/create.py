@@ -23,9 +23,9 @@ from masu.plan.mounts import id_map
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
-from masu.runtime.container import Container, Facts
+from masu.runtime.container import LATE_HOOKS, Container, Facts, check_id
 from masu.runtime.launch import INHERIT, Answers, Launched, launch
-from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, resctrl_ways_in, ways_in
+from masu.runtime.placing import foretell, limit_processes, make_cgroup, make_resctrl, resctrl_ways_in, ways_in
 from masu.spec import jsontext, times
 from masu.spec import runtime as spec
 
@@ -116,8 +116,14 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
     config = bundle.config
     warnings = bundle.warnings
     check_sysctls(config)
+    check_id(id)
     rootfs = options.rootfs or Rootfs(bundle.rootfs)
-    container = begin(root, id, bundle, rootfs.path)
+    layout = cgroups.detect()
+    host = machine.gather(_limits_to_raise(config), config.mounts, layout=layout)
+    if options.rootless is not None:
+        host.rootless = options.rootless
+    places = foretell(config, id, layout, manager=options.cgroup_manager, rootless=host.rootless)
+    container = begin(root, id, bundle, rootfs.path, places)
     undo = Undo()
     undo.add(container.remove_directory)
     try:
@@ -127,10 +133,6 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 from masu.runtime import notify  # by whom a service manager has started
 
                 config = notify.with_directory(config, container)
-            layout = cgroups.detect()
-            host = machine.gather(_limits_to_raise(config), config.mounts, layout=layout)
-            if options.rootless is not None:
-                host.rootless = options.rootless
             make_resctrl(container, config, undo)
             cgroup, scope = make_cgroup(
                 container, config, host, undo, warnings, manager=options.cgroup_manager, layout=layout
@@ -150,14 +152,17 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
             if options.on_plan is not None:
                 options.on_plan(ops)
             launched = launch(ops, answers, keep=keep, stdio=options.stdio)
+            if scope is not None:
+                scope.close()
     except BaseException as error:
         undo.run(error)
         raise
     return Created(container, launched, warnings)
 
 
-def begin(root: str, id: str, bundle: Bundle, rootfs: str) -> Container:
-    """The container as it is in the beginning: a directory of its own. Raises AlreadyExists, InvalidArgument."""
+def begin(root: str, id: str, bundle: Bundle, rootfs: str, cgroup_paths: dict[str, str]) -> Container:
+    """The container as it is in the beginning: a directory of its own, and where its cgroups will be. Raises
+    AlreadyExists, InvalidArgument."""
     config = bundle.config
     return Container.make(
         root,
@@ -168,6 +173,8 @@ def begin(root: str, id: str, bundle: Bundle, rootfs: str) -> Container:
             created=times.now(),
             oci_version=config.oci_version,
             annotations=dict(config.annotations),
+            cgroup_paths=cgroup_paths,
+            hooks=[kind for kind in LATE_HOOKS if config.hooks is not None and getattr(config.hooks, kind)],
             owner_uid=os.geteuid(),
             creator=(os.getpid(), procfs.start_time(os.getpid())),
         ),
@@ -365,9 +372,7 @@ def _wishes(
     )
 
 
-def compile_seccomp(
-    section: LinuxSeccomp | None, extras: Extras, cache: str, warnings: list[str]
-) -> Seccomp | None:
+def compile_seccomp(section: LinuxSeccomp | None, extras: Extras, cache: str, warnings: list[str]) -> Seccomp | None:
     """The filter of linux.seccomp, from the cache when it was compiled before."""
     if extras.seccomp_bpf is not None:
         return Seccomp(extras.seccomp_bpf)

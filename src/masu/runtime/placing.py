@@ -41,8 +41,6 @@ def make_cgroup(
         scope, path = _start_scope(container, config, layout, undo, rootless=rootless)
         keeper = scope.keeper
         resources = scope.rounded(resources)
-    else:
-        _foretell(container, cgroups.predict(path, container.id, layout=layout, rootless=rootless))
     cgroup = Cgroup.create(
         path,
         container.id,
@@ -91,11 +89,11 @@ def _owner(config: Config) -> int | None:
     return None
 
 
-def _foretell(container: Container, predicted: dict[str, str]) -> None:
-    # Known before they are made, so that a killed create can be cleaned up by whoever comes next; but not what is
-    # there already, for it may be somebody else's.
-    container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
-    container.save()
+def foretell(config: Config, id: str, layout: Layout, *, manager: str, rootless: bool) -> dict[str, str]:
+    """Where the cgroups will be that we make without systemd. Raises as `cgroups.predict`."""
+    if manager in ("disabled", "systemd"):
+        return {}
+    return cgroups.predict(config.linux.cgroups_path, id, layout=layout, rootless=rootless)
 
 
 def _start_scope(
@@ -106,7 +104,9 @@ def _start_scope(
 
     unit = scopes.unit_of(config, container.id, layout, rootless=rootless)
     if not rootless:
-        _foretell(container, cgroups.predict(unit.path(), container.id, layout=layout))
+        predicted = cgroups.predict(unit.path(), container.id, layout=layout)
+        container.facts.cgroup_paths = {name: path for name, path in predicted.items() if not os.path.exists(path)}
+        container.save()
     scope = scopes.Scope(unit, config.annotations)
     undo.add(scope.close)
     scope.start(config, container.id, layout)
@@ -118,8 +118,8 @@ def _start_scope(
 
 
 def limit_processes(container: Container, config: Config, warnings: list[str], scope: Scope | None = None) -> None:
-    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. The
-    scope is done with then."""
+    """Not before the container is whole: with a limit of 1 its first process could not be cloned beside the stage. That
+    one keeps the scope from now on."""
     if scope is not None:
         scope.release()
     resources = config.linux.resources
@@ -128,8 +128,6 @@ def limit_processes(container: Container, config: Config, warnings: list[str], s
         if scope is not None:
             scope.set(container.cgroup, only, resources)
         container.cgroup.apply(only, devices=False, warnings=warnings)
-    if scope is not None:
-        scope.close()
 
 
 def make_resctrl(container: Container, config: Config, undo: Undo) -> None:

@@ -26,14 +26,14 @@ from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import cgroups, fds, namespaces, pidfd, procfs, spawn
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle, notify
-from masu.runtime.container import Container
+from masu.runtime.container import Container, check_id
 from masu.runtime.create import Undo, begin, check_sysctls, write_pid_file
 from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
 from masu.runtime.launch import INHERIT
-from masu.runtime.placing import limit_processes, make_cgroup, make_resctrl, move_in, resctrl_ways_in
+from masu.runtime.placing import foretell, limit_processes, make_cgroup, make_resctrl, move_in, resctrl_ways_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,14 @@ def _make(
     criu = rpc.find()
     with rpc.Criu(criu) as asked:
         asked.require()
-    container = begin(root, id, bundle, bundle.rootfs)
+    check_id(id)
+    layout = cgroups.detect()
+    host = machine.gather(layout=layout)
+    if options.rootless is not None:
+        host.rootless = options.rootless
+    manager = options.cgroup_manager
+    places = foretell(config, id, layout, manager=manager, rootless=host.rootless)
+    container = begin(root, id, bundle, bundle.rootfs, places)
     undo = Undo()
     undo.add(container.remove_directory)
     restored = Restored(container, warnings)
@@ -148,18 +155,15 @@ def _make(
             fds.atomic_write(container.directory + "/config.json", bundle.text, 0o600, sync=False)
             if options.notify:
                 config = notify.with_directory(config, container)
-            layout = cgroups.detect()
-            host = machine.gather(layout=layout)
-            if options.rootless is not None:
-                host.rootless = options.rootless
             make_resctrl(container, config, undo)
-            manager = options.cgroup_manager
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager, layout=layout)
             undo.add(restored.reap)
             if not options.notify:
                 config = notify.for_restore(config, container, bundle.rootfs)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
+                if scope is not None:
+                    scope.close()
             except rpc.Failed as error:
                 image_files.quote_log(error, work, image_files.RESTORE_LOG)
                 if "Permission denied" in error.detail and config.linux.uid_mappings:

@@ -80,7 +80,16 @@ MIGRATIONS: tuple[str, ...] = (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, ns TEXT NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL,
         time TEXT NOT NULL);
     """,
+    """
+    CREATE TABLE sandboxes(
+        ns TEXT NOT NULL, id TEXT NOT NULL, labels TEXT NOT NULL, record TEXT NOT NULL, state TEXT NOT NULL,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY(ns, id)) WITHOUT ROWID;
+    """,
 )
+
+# The first to open the database after everybody has left reads all of the WAL that is not in the database yet
+# (sqlite.org/walformat.html, 4.2): twenty commits, not SQLite's hundred, since each of our commands may be the first.
+_CHECKPOINT_PAGES = 200
 
 # Result codes, sqlite.org/rescode.html; the low byte of an extended code is the primary one.
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
@@ -109,6 +118,7 @@ class Database:
         try:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             if not self._ready:
                 self._prepare(connection)
                 self._ready = True

@@ -101,7 +101,7 @@ def swapping(first: Path, second: Path, *, least: int = 100) -> Iterator[None]:
     assert int(swaps) > least
 
 
-def drive(once: Callable[[], str], wanted: set[str], *, least_s: float = 1.0, most_s: float = 10.0) -> None:
+def drive(once: Callable[[], str], wanted: set[str], *, least_s: float = 1.0, most_s: float = 60.0) -> None:
     """Repeats `once` for `least_s`, and until it has answered each of `wanted`; any other answer is a failure.
 
     A race in which only one side ever showed was not driven: then this fails, too.

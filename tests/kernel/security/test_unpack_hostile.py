@@ -378,8 +378,9 @@ def test_cve_2025_47290(tmp_path: Path, outside: Path, climbing: bool) -> None:
     owners of the layer would be given to what is there."""
     entries = [file("folder/file", "owned", 0o4777, uid=1000), whiteout("folder/file")] * 100
     raw = layer(directory("folder", 0o777, uid=1000), *entries)
-    met = 0
-    for number in range(20):
+    met = number = 0
+    while number < 20 or not met:
+        number += 1
         place = tmp_path / str(number)
         folder, link = place / "tree/folder", place / "tree/link"
         folder.mkdir(parents=True)
@@ -388,7 +389,6 @@ def test_cve_2025_47290(tmp_path: Path, outside: Path, climbing: bool) -> None:
             assert worker(place, raw).stdout.partition(b"\n")[0] in (b"ok", b"error")
         # A link in the place of a directory is replaced by one: then it has been met.
         met += not (folder.is_symlink() or link.is_symlink())
-    assert met
 
 
 def test_the_worker_is_confined(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ What the store's record has no place for is kept in its extensions under "contai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from google.protobuf.any_pb2 import Any
@@ -14,7 +15,9 @@ from google.protobuf.empty_pb2 import Empty
 from masu.api.containerd import filters, values
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import containers_pb2 as pb
-from masu.errors import InvalidArgument
+from masu.engine import births
+from masu.engine.records import Record
+from masu.errors import InvalidArgument, NotFound
 from masu.store import Container
 from masu.store.checks import merge_labels
 
@@ -27,7 +30,12 @@ class Containers(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Containers"]
 
     def get(self, request: pb.GetContainerRequest, call: Call) -> pb.GetContainerResponse:
-        return pb.GetContainerResponse(container=message(call.ns.containers.get(request.id)))
+        record = _find(request.id, call)
+        if OWN not in record.extensions and not record.spec:
+            # masu's own: its spec is what was composed for it.
+            config, _ = births.read_config(call.engine, Record(record))
+            record.spec = json.dumps(config)
+        return pb.GetContainerResponse(container=message(record))
 
     def list(self, request: pb.ListContainersRequest, call: Call) -> pb.ListContainersResponse:
         return pb.ListContainersResponse(containers=self._found(request, call))
@@ -95,7 +103,9 @@ class Containers(Service):
         return pb.UpdateContainerResponse(container=message(updated))
 
     def delete(self, request: pb.DeleteContainerRequest, call: Call) -> Empty:
-        call.ns.containers.delete(request.id)
+        with call.ns.transaction(freeing=True):
+            _find(request.id, call)
+            call.ns.containers.delete(request.id)
         self.site.collector.dirty()
         return Empty()
 
@@ -108,6 +118,13 @@ class Containers(Service):
             simple = {"id": each.id, "image": each.image, "runtime.name": each.runtime}
             if wanted(filters.fields(simple, each.labels)):
                 yield message(each)
+
+
+def _find(id: str, call: Call) -> Container:
+    try:
+        return call.ns.containers.get(id)
+    except NotFound:
+        raise NotFound(f'container "{id}" in namespace "{call.namespace}"') from None
 
 
 def message(record: Container) -> pb.Container:

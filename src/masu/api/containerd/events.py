@@ -46,5 +46,7 @@ class Events(Service):
             raise InvalidArgument("topic", topic, detail="must start with /")
         for part in topic[1:].split("/"):
             checks.identifier("topic component", part)
-        events = self.site.store.namespace(namespace).events
-        events.publish(topic, event_messages.payload(topic, event), time=time)
+        ns = self.site.store.namespace(namespace)
+        # What it tells of is somebody else's, so it need not survive a power cut; containerd keeps none.
+        with ns.transaction(durable=False):
+            ns.events.publish(topic, event_messages.payload(topic, event), time=time)

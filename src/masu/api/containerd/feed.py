@@ -13,12 +13,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from masu.errors import KernelError, MasuError, ResourceExhausted
 from masu.linux.watch import Watch
 from masu.store import Event, Store
 
 log = logging.getLogger("masud")
+T = TypeVar("T")
 BUFFER = 10_000
 _BATCH = 1000
 # After a write was seen: when to look, in seconds. A commit waits for its fsync.
@@ -71,6 +74,8 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self._seq = 0
+        # Of its own: it must not wait for those who work long.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="masud-events")
 
     def start(self) -> None:
         self._seq = self._store.events.last()
@@ -90,20 +95,28 @@ class Feed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        self._thread.shutdown()
 
     async def subscribe(self, wanted: Callable[[Event], bool]) -> Subscription:
         """From now on; to be given back to `unsubscribe`."""
         made = Subscription(wanted, self._buffer)
         async with self._looking:
-            made.after = await asyncio.to_thread(self._store.events.last)
+            made.after = await self._ask(self._store.events.last)
             self._subscriptions.add(made)
         return made
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscriptions)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
     def wake(self) -> None:
         self._written.set()
+
+    async def _ask(self, function: Callable[..., T], *values: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
 
     def _changed(self) -> None:
         if self._watch is not None and self._watch.changed():
@@ -133,9 +146,9 @@ class Feed:
         async with self._looking:
             if not self._subscriptions:
                 # Who comes later begins with what is to come.
-                before, self._seq = self._seq, await asyncio.to_thread(self._store.events.last)
+                before, self._seq = self._seq, await self._ask(self._store.events.last)
                 return self._seq != before
-            found = await asyncio.to_thread(self._store.events.since, self._seq, _BATCH)
+            found = await self._ask(self._store.events.since, self._seq, _BATCH)
             for event in found:
                 self._seq = event.seq
                 for subscription in self._subscriptions:

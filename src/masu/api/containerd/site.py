@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Sequence
 
 from masu.api.containerd.collector import Collector, Settings
 from masu.api.containerd.exits import Exits
 from masu.api.containerd.feed import BUFFER, Feed
+from masu.api.containerd.streams import Streams
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
 
@@ -31,11 +33,17 @@ class Site:
         runtime: str = DEFAULT_RUNTIME,
         gc: Settings | None = None,
         event_buffer: int = BUFFER,
+        hosts_dirs: Sequence[str] = (),
+        downloads: int = 3,
     ) -> None:
         self.root = os.path.abspath(root)
         self.run = os.path.abspath(run)
         os.makedirs(self.run, 0o700, exist_ok=True)
         self.runtime = runtime
+        # For transfers: directories of hosts.toml, blobs of one image at a time.
+        self.hosts_dirs = tuple(hosts_dirs)
+        self.downloads = downloads
+        self.streams = Streams()
         # The services: name -> plugin id (table.py).
         self.served: dict[str, str] = {}
         self.store: Store = open_store(self.root)

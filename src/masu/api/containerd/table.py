@@ -13,27 +13,34 @@ from masu.api.containerd.leases import Leases
 from masu.api.containerd.mounts import Mounts
 from masu.api.containerd.namespaces import Namespaces
 from masu.api.containerd.reflection import OldReflection, Reflection
+from masu.api.containerd.sandboxes import Controller, Store
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.api.containerd.snapshots import Snapshots
+from masu.api.containerd.streaming import Streaming
 from masu.api.containerd.tasks import Tasks
+from masu.api.containerd.transfer import Transfer
 from masu.api.containerd.version import Version
 
 SERVICES: tuple[type[Service], ...] = (
     Containers,
     Content,
+    Controller,
     Diff,
     Events,
     Health,
     Images,
     Introspection,
-    Tasks,
     Leases,
     Mounts,
     Namespaces,
     OldReflection,
     Reflection,
     Snapshots,
+    Store,
+    Streaming,
+    Tasks,
+    Transfer,
     Version,
 )
 

@@ -30,7 +30,6 @@ from struct import error as struct_error
 from struct import pack, unpack, unpack_from
 
 import masu
-from masu.cli.brain import preload
 from masu.cli.brain.shared import FDS_BEGIN, hello, high
 from masu.linux import fds, pidfd, powers, process, spawn
 from masu.linux.front import (
@@ -119,7 +118,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     if os.getppid() != keeper:
         return 0
     if not fds.is_readable(shared.listener.fileno()):  # nobody waits already
-        preload.warm_up()
+        process.own_memory()
     try:
         connection = accept(shared.listener)
     except OSError:

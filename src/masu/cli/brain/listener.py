@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_S = 60.0
-# One for each processor is enough to hide what a fork costs; more are memory.
-SPARES = 2
+# What a few calls in a row take before there is time for new ones; more are memory.
+SPARES = 3
+# A fork and a spare that warms itself are work: they wait until no call has come for so long, unless none is left.
+QUIET_S = 0.01
 # Beyond, callers go cold: each call is a process of some megabytes.
 CALLS_MAX = 64
 _BACKLOG = 256
@@ -52,6 +54,7 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     shared.watch.add_tree(os.path.dirname(masu.__file__))
     shared.watch.add(os.path.realpath(sys.executable))
     preload.everything()
+    preload.warm_up()
     executable.keep_ready(executable.launcher_path(), FDS_BEGIN)
     _signal.signal(_signal.SIGTERM, _noted)
     _signal.signal(_signal.SIGCHLD, _noted)
@@ -142,11 +145,10 @@ class Keeper:
             poll.register(fd, select.POLLIN)
         while not (self.leaving and not self.spares and not self.calls):
             full = len(self.calls) >= CALLS_MAX
-            if not self.leaving:
-                while not full and len(self.spares) < SPARES:
-                    self._fork()
-                if full:
-                    poll.register(self.shared.listener, select.POLLIN)
+            if full and not self.leaving:
+                poll.register(self.shared.listener, select.POLLIN)
+            elif not self.leaving and self._lacks_spare():
+                self._fork()
             ready = {fd for fd, _ in poll.poll(self._patience_ms())}
             if full and not self.leaving:
                 poll.unregister(self.shared.listener)
@@ -156,13 +158,22 @@ class Keeper:
             if self._wake in ready:
                 self._reap(os.read(self._wake, 512))
             changed = self.shared.watch.fileno() in ready and self.shared.look()
-            if changed or self._patience_ms() == 0:
+            if changed or (not self.calls and self._quiet_s() >= IDLE_S):
                 self.leave()
 
+    def _lacks_spare(self) -> bool:
+        return not self.spares or (len(self.spares) < SPARES and self._quiet_s() >= QUIET_S)
+
+    def _quiet_s(self) -> float:
+        return time.monotonic() - self._seen
+
     def _patience_ms(self) -> float | None:
+        """Until there is time for a spare, or to leave; None where only an event can change anything."""
+        if not self.leaving and len(self.calls) < CALLS_MAX and len(self.spares) < SPARES:
+            return max(0.0, QUIET_S - self._quiet_s()) * 1000
         if self.leaving or self.calls:
             return None
-        return max(0.0, IDLE_S - (time.monotonic() - self._seen)) * 1000
+        return max(0.0, IDLE_S - self._quiet_s()) * 1000
 
     def _fork(self) -> None:
         keeper = os.getpid()

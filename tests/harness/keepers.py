@@ -1,0 +1,81 @@
+"""The brains that are there (masu.cli.brain), seen from outside: their keepers, what they keep ready, their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.engine import alive, wait_until
+
+
+def keepers_of(package: Path) -> list[int]:
+    """Pids of the brains that run the code in this package."""
+    entry = str(package / "__main__.py").encode()
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
+            if entry in words and b"masu-brain" in words:
+                found.append(int(name))
+        except OSError:
+            continue
+    return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
+
+
+@contextmanager
+def held(package: Path, folder: Path) -> Iterator[None]:
+    """A brain for all that calls this package meanwhile, kept from leaving by a call that goes on; `folder` is for the
+    call's state. In the end no brain of this package is left."""
+    command = [str(package / "libexec/masu"), "--root", str(folder), "--run", str(folder), "events"]
+    environment = {**os.environ, "MASU_BRAIN": "require"}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment) as going:
+        try:
+            wait_until(lambda: keepers_of(package))
+            yield
+        finally:
+            going.kill()
+    end(package)
+
+
+def calls(package: Path) -> int:
+    """How many calls the brains of this package that are there have taken."""
+    command = [str(package / "libexec/masu"), "brain", "status", "--format", "json"]
+    environment = {**os.environ, "MASU_BRAIN": "off"}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    rows = [json.loads(line) for line in said.splitlines()]
+    return sum(int(row["Calls"]) for row in rows if row["Package"] == str(package))
+
+
+def end(package: Path) -> None:
+    """Asks them to leave, as init would; waits until they have gone."""
+    for pid in keepers_of(package):
+        os.kill(pid, signal.SIGTERM)
+        wait_gone(pid)
+
+
+def wait_gone(pid: int) -> None:
+    wait_until(lambda: not alive(pid))
+
+
+def parent_of(pid: int) -> int:
+    """0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and parent_of(int(name)) == pid and alive(int(name)):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
