@@ -21,7 +21,7 @@ from __future__ import annotations
 from masu.engine import births, foreign, states
 from masu.engine.records import Record
 from masu.engine.states import Held, State
-from masu.errors import AlreadyExists, FailedPrecondition, MasuError, NotFound, Unavailable
+from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable
 from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
 from masu.isolation.stdio import Stdio
@@ -317,6 +317,18 @@ class Tasks:
                 remove_tree(engine.directory(id))
         return gone
 
+    def forget(self, id: str) -> None:
+        """The record has gone: so does what a killed `create` has left, but not a container that runs."""
+        engine = self._engine
+        try:
+            with Held(engine, id):
+                runtime = states.open_runtime(engine, id)
+                if runtime is None or not runtime.is_alive():
+                    births.clear_runtime(engine, id)
+                    remove_tree(engine.directory(id))
+        except (NotFound, DataLoss):
+            pass  # nothing is there; `Containers.sweep` has the rest
+
     def _end_created(self, record: Record, runtime: Runtime) -> State:
         try:
             backend.of(runtime).kill(runtime, states.SIGKILL)
@@ -370,6 +382,9 @@ def _has_task(record: Record, state: State) -> bool:
     task = record.task
     if task.get("deleted") is True and state.container is None:
         return False
+    if record.is_foreign and not task:
+        # Made a moment ago, and about to be noted; or what a killed `create` has left.
+        return state.container is not None and state.container.is_alive()
     if state.container is not None:
         return state.is_up or state.status == states.EXITED or bool(state.container.facts.pid)
     return "started_at" in task or "exit" in task
