@@ -305,3 +305,19 @@ def test_a_logging_program(masud: Tasks) -> None:
     uri = f"binary://{program}?{said}"
     assert masud.try_("run", "--rm", "--log-uri", uri, IMAGE, "logged", "echo", "hello").returncode == 0
     wait_until(lambda: said.exists() and said.read_text() == "default/logged\nhello\n")
+
+
+def test_a_checkpoint(masud: Tasks) -> None:
+    """Where CRIU works it is written down; where it does not, that is said, and the task runs on."""
+    masud.run("written", "sleep", "1000")
+    try:
+        works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
+        done = masud.try_("tasks", "checkpoint", "--image-path", str(masud.folder / "image"), "written")
+        if works:
+            assert done.returncode == 0
+            assert (masud.folder / "image/inventory.img").exists()
+        else:
+            assert "criu" in done.stderr.lower()
+        assert masud.status("written") == "RUNNING"
+    finally:
+        masud.remove("written")

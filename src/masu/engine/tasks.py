@@ -21,7 +21,7 @@ from __future__ import annotations
 from masu.engine import births, foreign, states
 from masu.engine.records import Record
 from masu.engine.states import Held, State
-from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable
+from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable, Unimplemented
 from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
 from masu.isolation.stdio import Stdio
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from masu.linux.cgroups.stats import Stats
     from masu.plan.host import Rootfs
     from masu.runtime.container import Container as Runtime
+    from masu.runtime.criu.options import CriuOptions
     from masu.snapshots import Mount
 
 CREATED, RUNNING, PAUSED, STOPPED = "created", "running", "paused", "stopped"
@@ -281,6 +282,20 @@ class Tasks:
         if state.container is None or not state.container.facts.cgroup_paths or not state.container.cgroup.exists():
             raise NotFound("cgroup does not exist")
         return state.container.cgroup.stats(), state.container.cgroup.mode
+
+    def checkpoint(self, id: str, options: CriuOptions, *, end: bool = False) -> None:
+        """CRIU writes it down to `options.image_path`; with `end` it has ended then, else it runs on, as it does after
+        an error: FailedPrecondition without a CRIU that works here, and for what CRIU cannot write down."""
+        from masu.runtime import checkpoint
+
+        _, state = self.look(id)
+        runtime = state.container
+        if runtime is None or not state.is_up:
+            raise FailedPrecondition(f"cannot checkpoint a {_process(self.record(id), state).status} container")
+        if not isinstance(backend.of(runtime), backend.Namespaces):
+            raise Unimplemented("checkpoint", id, detail="of another runtime's container")
+        checkpoint.checkpoint(runtime, options, leave_running=not end)
+        self._engine.ns.events.publish("/tasks/checkpointed", {"container_id": id, "checkpoint": options.image_path})
 
     def note_oom(self, id: str) -> None:
         """A process was killed for want of memory: published when it happens, and not once more with the exit."""
