@@ -108,6 +108,7 @@ class Containers(Service):
         with call.ns.transaction(freeing=True):
             _find(request.id, call)
             call.ns.containers.delete(request.id)
+        call.engine.tasks.forget(request.id)
         self.site.collector.dirty()
         return Empty()
 
