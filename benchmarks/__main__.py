@@ -114,13 +114,10 @@ def main() -> int:
 
 def compare_shims(engine: engines.Engine, options: argparse.Namespace, show: Callable[[str], None]) -> None:
     reference = next(iter(shims.RUNTIMES))
-    contenders = shims.runs(engine)
-    race(contenders, options.rounds)
-    show(table("ctr run --rm, each shim", contenders, reference, markdown=options.markdown))
-    with shims.one_there(engine):
-        contenders = shims.runs(engine)
-        race(contenders, options.rounds)
-        show(table("ctr run --rm beside another container", contenders, reference, markdown=options.markdown))
+    for title, first in (("ctr run --rm, one after the other", False), ("ctr run --rm, the first", True)):
+        contenders = shims.runs(engine, first=first)
+        race(contenders, max(3, options.rounds // 3) if first else options.rounds)
+        show(table(title, contenders, reference, markdown=options.markdown))
     rows = [("", "containers", "PSS of shims and monitors"), *shims.memory(engine)]
     show(render("memory beside containers", rows, markdown=options.markdown))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,25 +30,22 @@ def serving(folder: Path) -> Iterator[Engine | None]:
         os.environ["PATH"] = before
 
 
-def runs(engine: Engine, *, note: str = "") -> list[Contender]:
-    """`ctr run --rm` by each."""
+def runs(engine: Engine, *, first: bool = False) -> list[Contender]:
+    """`ctr run --rm` by each, one after the other; or each as the `first`, when no shim of ours is there."""
     words = [*engine.words, "run", "--rm", "--runtime"]
     return [
-        Contender(name, command(*words, runtime, IMAGE, f"bench-{os.getpid()}", "/bin/true"), note=note)
+        Contender(
+            name,
+            command(*words, runtime, IMAGE, f"bench-{os.getpid()}", "/bin/true"),
+            before=_wait_alone if first else lambda: None,
+        )
         for name, runtime in RUNTIMES.items()
     ]
 
 
-@contextmanager
-def one_there(engine: Engine) -> Iterator[None]:
-    """A container of each, so that no shim of ours has to be started for the next."""
-    for name, runtime in RUNTIMES.items():
-        engine.call("run", "-d", "--runtime", runtime, IMAGE, f"there-{name}", "sleep", "1000")
-    try:
-        yield
-    finally:
-        for name in RUNTIMES:
-            _remove(engine, f"there-{name}")
+def _wait_alone() -> None:
+    while any(_is_beside(pid) for pid in descendants(os.getppid())):
+        time.sleep(0.05)  # a shim says nothing when it leaves
 
 
 def memory(engine: Engine) -> list[tuple[str, str, str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness.callers.containerd import Shims
@@ -147,6 +149,34 @@ def test_killed_shim(shims: Shims) -> None:
     assert shims.monitors() == []
     begin(shims, "three")  # over the socket that the killed one has left
     assert len(shims.shims()) == 1
+
+
+def test_killed_while_it_makes_a_container(shims: Shims, tmp_path: Path) -> None:
+    """In the middle of a create, while a hook keeps it: nothing of that is left either."""
+    marker, config = tmp_path / "hooked", tmp_path / "config.json"
+    spec = json.loads(shims("oci", "spec"))
+    spec["root"], spec["process"]["args"] = {"path": str(tmp_path / "root")}, ["/nothing"]
+    (tmp_path / "root").mkdir()
+    spec["linux"]["cgroupsPath"] = f"/{shims.premises.cgroup}/halfway"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f": > {marker}; exec sleep 999"]}
+    spec["hooks"] = {"createRuntime": [hook]}
+    config.write_text(json.dumps(spec))
+    words = [*shims.words, "run", "--runtime", shims.RUNTIME, "--config", str(config), "--detach", "halfway"]
+    maker = subprocess.Popen(
+        [*shims.premises.prefix, *words],
+        env=shims.premises.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(marker.exists)
+    (shim,) = shims.shims()
+    os.kill(shim, signal.SIGKILL)
+    assert b"ttrpc: closed" in maker.communicate(timeout=20)[1]
+    wait_until(lambda: shims.runtime_states() == [] and shims.monitors() == [])
+    # The hook is nobody's any more (with masu-oci it would be its caller's).
+    for pid in shims.premises.pids():
+        if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_killed_with_containerd(shims: Shims) -> None:

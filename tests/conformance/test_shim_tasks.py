@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from harness.callers import check_shell
+from harness.callers import check_shell, document
 from harness.callers.containerd import Shims
 from harness.engine import wait_until
-from harness.programs import peer
+from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
 
@@ -27,6 +27,13 @@ def box(shims: Shims) -> Iterator[str]:
     shims("containers", "rm", "box")
 
 
+def test_what_the_document_says(shims: Shims) -> None:
+    (words,) = document.commands("A container", "shim.md")
+    at = words.index("run") + 1
+    own = ["--cgroup", f"/{shims.premises.cgroup}/document"]
+    assert shims(*words[1:at], *own, *words[at:]) == "uid=0(root) gid=0(root) groups=0(root)\n"
+
+
 def test_what_is_there(shims: Shims, box: str) -> None:
     """One process of ours serves, one monitor carries the container, and nothing is mounted on the host."""
     assert len(shims.shims()) == 1
@@ -35,12 +42,9 @@ def test_what_is_there(shims: Shims, box: str) -> None:
     pid = shims("tasks", "ls").split()[-2]
     assert pid in shims("tasks", "ps", box)
     assert shims.mounts() == []
-    state = subprocess.run(
-        ["ls", shims.premises.path(f"{shims.RUN_ROOT}/{box}")], capture_output=True, text=True, check=True
-    )
-    assert set(state.stdout.split()) >= {"attach.sock", "config.json", "exec.fifo", "state.json", "task.json"} - {
-        "exec.fifo"
-    }
+    state = json.loads(shims.premises.run([MASU_OCI, "--root", shims.RUN_ROOT, "state", box]).stdout)
+    assert (state["status"], str(state["pid"])) == ("running", pid)
+    assert state["bundle"].endswith(f"/state/io.containerd.runtime.v2.task/default/{box}")
 
 
 # (options, command, exit status, what is said: a pattern)

@@ -11,7 +11,7 @@
       ◄── its address ──────── unlock
       ── Create, Start … ─────────────────────────► ── plan ───────────────────────► monitor, container
       ◄── events ────────────────────────────────── ◄── 'x' status ────────────────── ends
-      ── Delete, Shutdown ────────────────────────► the last one? lock, unlink, leave
+      ── Delete, Shutdown ────────────────────────► the last one? soon: lock, unlink, leave
       ── delete ─────────────► nothing is left, whoever was killed
 
 The socket's file is made and removed under a lock beside it, so `start` never answers with one that is about to go.
@@ -49,6 +49,8 @@ _MAX_INPUT = 10 << 20
 _MAX_OOM_SCORE_ADJ = 1000
 _EXPECTED_FOR_S = 60.0
 _RETRY_S = 0.05
+# After the last container: who runs one after the other need not wait for an interpreter each time.
+_LINGER_S = 3.0
 _FLUSH_S = 5.0
 
 # name: whether it takes a value. Go's flag package takes one dash or two.
@@ -267,14 +269,14 @@ def _serve(flags: Mapping[str, str]) -> NoReturn:
     base, loop = os.environ.get("TTRPC_ADDRESS", ""), Loop()
     log = Log(debug="debug" in flags)
     publisher = Publisher(base, flags["namespace"], lambda text: log.write("", "warning", text))
-    tasks = Tasks(loop, publisher, flags["namespace"], idle=lambda: shim.leave_soon(), log=log.write)
+    tasks = Tasks(loop, publisher, flags["namespace"], idle=lambda: loop.call(shim.leave_soon), log=log.write)
     server = Server(loop, listener, log.fault)
     shim = Shim(loop, server, tasks, flags["socket"])
     tasks.expected[flags["id"]] = time.monotonic()
     methods = tasks.methods()
     for service in SERVICES:
         server.add(service, methods)
-    server.add(sandbox.SERVICE, sandbox.Sandboxes(tasks, idle=lambda: shim.leave_soon()).methods())
+    server.add(sandbox.SERVICE, sandbox.Sandboxes(tasks, idle=lambda: loop.call(shim.leave_soon)).methods())
     server.add(SERVICE, shim.methods())
     for number in (_signal.SIGTERM, _signal.SIGINT):
         _signal.signal(number, lambda *_: shim.stop())
@@ -282,6 +284,7 @@ def _serve(flags: Mapping[str, str]) -> NoReturn:
     gc.enable()
     gc.freeze()
     loop.run()
+    shim.forget_socket()
     publisher.flush(_FLUSH_S)
     os._exit(0)
 
@@ -309,8 +312,8 @@ class Shim:
         return small.ConnectResponse(shim_pid=os.getpid())
 
     def leave_soon(self) -> None:
-        """After the answers that are on their way."""
-        self._loop.call(self._leave)
+        """In a while, unless somebody comes."""
+        self._loop.later(_LINGER_S, self._leave)
 
     def _leave(self) -> None:
         """If nobody is here and nobody is to come."""
@@ -324,9 +327,21 @@ class Shim:
         except Unavailable:  # somebody comes, perhaps
             self._loop.later(_RETRY_S, self._leave)
             return
+        self._forget(lock)
+        self.stop()
+
+    def _forget(self, lock: int) -> None:
         _unlink(self._path, self._path + ".lock")
         os.close(lock)
-        self.stop()
+        self._path = ""
+
+    def forget_socket(self) -> None:
+        """When it was told to end: nobody is to find it there. Somebody who comes at this moment will remove it."""
+        if self._path:
+            try:
+                self._forget(fds.lock_file(self._path + ".lock", wait=False))
+            except Unavailable:
+                pass
 
     def _is_needed(self) -> bool:
         since = time.monotonic() - _EXPECTED_FOR_S

@@ -76,7 +76,7 @@ def add_root(draft: Draft, config: Config, rootfs: Rootfs, *, at_its_path: bool)
         flags = m.OPEN_TREE_CLONE | m.OPEN_TREE_CLOEXEC | _AT_RECURSIVE
         draft.trees.append(Op("open_tree", where, slot=slot, path=rootfs.path, flags=flags))
     else:
-        _add_root_file_system(draft, slot, rootfs, where)
+        add_root_file_system(draft, slot, rootfs, where)
     if not propagation & m.MS_SHARED:
         kind = m.MS_PRIVATE if propagation & (m.MS_PRIVATE | m.MS_UNBINDABLE) else m.MS_SLAVE
         draft.trees.append(
@@ -99,7 +99,7 @@ def _root_propagation(config: Config) -> int:
     return _PROPAGATION[word] if word else m.MS_SLAVE | m.MS_REC
 
 
-def _add_root_file_system(draft: Draft, slot: int, rootfs: Rootfs, where: str) -> None:
+def add_root_file_system(draft: Draft, slot: int, rootfs: Rootfs, where: str) -> None:
     assert rootfs.mount is not None
     kind, source, words = rootfs.mount
     options = m.parse_options(words, where)

@@ -123,6 +123,10 @@ class Tasks:
         options = wanted.runtime_options(request.options)
         if request.checkpoint:
             raise Unimplemented("restore", request.checkpoint, detail="a shim's container out of a checkpoint")
+        if options.binary_name:
+            raise Unimplemented(
+                "runtime", options.binary_name, where="BinaryName", hint="io.containerd.runc.v2 runs other runtimes"
+            )
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = posixpath.join(options.root, self._namespace) if options.root else self.default_root
         record = Record(request.bundle, stdio, mounted=False)

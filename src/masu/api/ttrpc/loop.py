@@ -53,7 +53,7 @@ class Loop:
         self._poll.unregister(fd)
 
     def later(self, delay_s: float, job: Job) -> tuple[float, int, Job]:
-        """Does `job` once, in a while; for `cancel`."""
+        """Does `job` once, in a while; for `cancel`. In the loop's thread."""
         self._count += 1
         timer = monotonic() + delay_s, self._count, job
         self._timers.append(timer)

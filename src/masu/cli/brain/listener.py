@@ -24,7 +24,7 @@ from _socket import AF_UNIX, SHUT_RDWR, SOCK_SEQPACKET, socket
 import masu
 from masu.cli.brain import call, preload
 from masu.cli.brain.shared import FDS_BEGIN, Shared, hello, high
-from masu.isolation import attach, namespaces
+from masu.isolation import attach, monitors
 from masu.linux import executable, powers, process
 from masu.linux.front import send
 
@@ -79,7 +79,7 @@ def _noted(*_: object) -> None:
 def _leave_the_caller() -> None:
     """Out of its cgroup, where a service manager would end us with it, and without its limits, its priority and its
     score, as far as we may."""
-    for file in namespaces.ways_out():
+    for file in monitors.ways_out():
         try:
             with open(file, "w") as procs:
                 procs.write("0")
