@@ -17,6 +17,7 @@ from harness.subreaper import descendants
 from measure import Contender, command
 
 IMAGE = "docker.io/library/busybox:latest"
+MASU_OCI = str(Path(programs.ROOT, "src/masu/libexec/masu-oci"))
 CONTAINERD_PLUGINS = 'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper"]'
 PODMAN_CONFIG = """
 [containers]
@@ -31,7 +32,8 @@ runtime = "runc"
 
 @dataclass
 class Engine:
-    """`words` start every command of the engine; `run` and `detach` are the verbs for a container of busybox."""
+    """`words` start every command of the engine; `run` and `detach` are the verbs for a container of busybox,
+    `run_on_masu` is `run` with masu-oci in runc's place."""
 
     name: str
     words: Sequence[str]
@@ -40,6 +42,7 @@ class Engine:
     remove: Sequence[str]
     monitor: str
     env: dict[str, str] = field(default_factory=dict)
+    run_on_masu: Sequence[str] = ()
 
     def call(self, *arguments: str) -> None:
         command(*self.words, *arguments, env=self.env)()
@@ -63,6 +66,19 @@ def engines(folder: Path) -> Iterator[list[Engine]]:
 
 def start(found: list[Engine]) -> list[Contender]:
     return [Contender(one.name, command(*one.words, *one.run, env=one.env)) for one in found]
+
+
+def callers(found: list[Engine]) -> Iterator[tuple[str, list[Contender]]]:
+    """Each engine that calls an OCI runtime, with runc and with masu-oci; a brain serves it as it would anybody."""
+    for one in found:
+        if one.run_on_masu:
+            yield (
+                one.name,
+                [
+                    Contender("with runc", command(*one.words, *one.run, env=one.env)),
+                    Contender("with masu-oci", command(*one.words, *one.run_on_masu, env=one.env)),
+                ],
+            )
 
 
 def monitors(found: list[Engine], count: int) -> list[tuple[str, str, float]]:
@@ -147,6 +163,7 @@ def containerd(folder: Path) -> Iterator[Engine | None]:
             ["run", "-d", IMAGE, "{name}", "sleep", "1000"],
             ["task kill -s 9 {name}", "task rm -f {name}", "container rm {name}"],
             "containerd-shim",
+            run_on_masu=["run", "--rm", "--runc-binary", MASU_OCI, IMAGE, counter, "/bin/true"],
         )
 
 
@@ -175,6 +192,7 @@ def podman(folder: Path) -> Iterator[Engine | None]:
             ["rm -f -t 0 {name}"],
             "conmon",
             env,
+            ["--runtime", MASU_OCI, "run", "--rm", "--network", "none", name, "/bin/true"],
         )
     finally:
         subprocess.run([*words, "rm", "-fa", "-t", "0"], env=os.environ | env, capture_output=True, check=False)
@@ -194,7 +212,7 @@ def docker(folder: Path) -> Iterator[Engine | None]:
     server = ["dockerd", "--host", f"unix://{folder}/d.sock", "--data-root", f"{folder}/root"]
     server += ["--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid", "--oom-score-adjust", "0"]
     server += ["--bridge", "none", "--iptables=false", "--ip-forward=false", "--storage-driver", "overlay2"]
-    server += ["--cgroup-parent", "/masu-bench"]
+    server += ["--cgroup-parent", "/masu-bench", "--add-runtime", f"masu={MASU_OCI}"]
     with daemon(server, folder, [*words, "version"]):
         archive = folder / "busybox.tar"
         source, target = f"oci:{images.layout('busybox')}", f"docker-archive:{archive}:busybox:latest"
@@ -207,6 +225,7 @@ def docker(folder: Path) -> Iterator[Engine | None]:
             ["run", "-d", "--name", "{name}", "--network", "none", "busybox:latest", "sleep", "1000"],
             ["rm -f {name}"],
             "containerd-shim",
+            run_on_masu=["run", "--rm", "--runtime", "masu", "--network", "none", "busybox:latest", "/bin/true"],
         )
 
 

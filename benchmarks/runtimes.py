@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import images
 from harness import programs
 from measure import Contender, Work, command, sequence
 
+CALLERS = (1, 4, 16)
 RUNTIMES = ("masu-oci", "masu-oci warm", "runc", "crun")
 # By a brain, or without: docs/design.md, "The warm front".
 ENVIRONMENT = {"masu-oci": {"MASU_BRAIN": "off"}, "masu-oci warm": {"MASU_BRAIN": "require"}}
@@ -55,19 +57,18 @@ def needs_v2(name: str) -> bool:
     return name == "crun" and Path("/sys/fs/cgroup/unified").exists()
 
 
+def leave_v1() -> None:
+    """The calling thread goes to a mount namespace of its own with cgroup2 alone; what it spawns is born there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # unshare(2): CLONE_NEWNS implies CLONE_FS, so the other threads stay where they are. MS_REC | MS_SLAVE.
+    if libc.unshare(0x00020000) or libc.mount(None, b"/", None, 0x84000, None):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    if libc.mount(b"cgroup2", b"/sys/fs/cgroup", b"cgroup2", 0, None):
+        raise OSError(ctypes.get_errno(), "mount cgroup2")
+
+
 def on_v2_alone(work: Work) -> Work:
-    """`work` from a thread that has left for a mount namespace of its own; what it spawns is born there."""
-
-    def leave() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        # unshare(2): CLONE_NEWNS implies CLONE_FS, so the other threads stay where they are. MS_REC | MS_SLAVE.
-        target = b"/sys/fs/cgroup"
-        if libc.unshare(0x00020000) or libc.mount(None, b"/", None, 0x84000, None):
-            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
-        if libc.mount(b"cgroup2", target, b"cgroup2", 0, None):
-            raise OSError(ctypes.get_errno(), "mount cgroup2")
-
-    thread = ThreadPoolExecutor(1, initializer=leave)
+    thread = ThreadPoolExecutor(1, initializer=leave_v1)
     return lambda: thread.submit(work).result()
 
 
@@ -101,6 +102,33 @@ def start(folder: Path, place: Path) -> list[Contender]:
         contenders.append(Contender("bubblewrap", command(bwrap, *words, "/bin/true")))
     python = str(Path(programs.ROOT, "build/ready").read_text().strip())
     return [*contenders, Contender("python -SIE -c ''", command(python, "-SIEc", ""), note="the interpreter alone")]
+
+
+def rate(folder: Path, place: Path, rounds: int) -> list[tuple[str, ...]]:
+    """Rows of containers run to their end a second, by so many callers at a time."""
+    rows = [("", *(f"{count}" for count in CALLERS))]
+    for name in RUNTIMES:
+        if found := runtime(name, folder):
+            rows.append((name, *(_rate(name, found[0], place, count, rounds) for count in CALLERS)))
+    return rows
+
+
+def _rate(name: str, words: list[str], place: Path, callers: int, rounds: int) -> str:
+    bundle = os.fspath(own(name, place))
+
+    def one(number: int) -> None:
+        call(name, *words, "run", "--bundle", bundle, f"bench-{slug(name)}-{number}")()
+
+    with ThreadPoolExecutor(callers, initializer=leave_v1 if needs_v2(name) else None) as pool:
+        try:
+            list(pool.map(one, range(2 * callers)))
+            begun = time.perf_counter()
+            count = max(rounds, 4 * callers)
+            list(pool.map(one, range(count)))
+        except RuntimeError as error:
+            print(f"{name}, {callers} at a time: {error}")
+            return "-"
+        return f"{count / (time.perf_counter() - begun):.0f}"
 
 
 def lifecycle(folder: Path, place: Path) -> list[Contender]:

@@ -63,7 +63,8 @@ def image(title: str) -> Path:
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff.hexdigest()}"]}
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = keep_json(
-        unfinished, {"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs},
+        unfinished,
+        {"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs},
         "application/vnd.oci.image.config.v1+json",
     )
     kind = "application/vnd.oci.image.manifest.v1+json"

@@ -36,7 +36,7 @@ struct entry { /* linux_dirent64, getdents64(2) */
 };
 
 struct front {
-    const char *program; /* "masu" or "masu-oci" */
+    const char *program; /* "masu", "masu-oci" or "containerd-shim-masu-v2" */
     int argc;
     char **argv, **envp;
     int64_t began_ns; /* CLOCK_MONOTONIC */
@@ -92,6 +92,9 @@ void do_wait(struct front *front, int pid, int options);
 
 /* session.c: the foreground */
 void do_attend(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
+
+/* shim.c: what containerd-shim-masu-v2 can do at once; returns when it has to go cold */
+void run_shim(struct front *front);
 
 /* front.c */
 int run_front(int argc, char **argv, char **envp, const char *program);

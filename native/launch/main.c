@@ -1,7 +1,9 @@
 /* One executable, several programs, by the name it is called by:
  *
  *   masu, masu-oci           what people and engines type (front.h)
+ *   containerd-shim-masu-v2  what containerd calls (shim.c)
  *   masu-launch SOCK PLAN    two fd numbers: carries out a plan (launch.h)
+ *   pause                    the first process of a container that holds namespaces for others (a sandbox)
  */
 #include "../front/front.h"
 
@@ -53,9 +55,25 @@ static int run_launch(int argc, char **argv)
     return run_stage(launch);
 }
 
+/* Does nothing until it is asked to end; buries whom it inherits. */
+static int run_pause(void)
+{
+    uint64_t mask = 1u << (SIGNAL_TERM - 1) | 1u << (SIGNAL_INTERRUPT - 1) | 1u << (SIGNAL_CHILD - 1);
+    uint32_t info[128 / sizeof(uint32_t)]; /* struct signalfd_siginfo: the number comes first */
+    sys_sigmask(mask);
+    int signals = (int)sys(__NR_signalfd4, -1, &mask, sizeof mask, O_CLOEXEC);
+    while (sys_read(signals, info, sizeof info) == sizeof info) {
+        if (info[0] != SIGNAL_CHILD)
+            return 0;
+        while (sys_wait(-1, NULL, WAIT_NO_HANG | WAIT_ALL_CLONES) > 0)
+            continue;
+    }
+    return 1;
+}
+
 static const char *front_program(const char *path)
 {
-    static const char *const programs[] = {"masu", "masu-oci"};
+    static const char *const programs[] = {"masu", "masu-oci", "containerd-shim-masu-v2"};
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
     for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++) {
         if (strcmp(name, programs[i]) == 0)
@@ -68,6 +86,8 @@ int main(int argc, char **argv)
 {
     char path[PATH_LIMIT];
     const char *program = argc > 0 ? front_program(argv[0]) : NULL;
+    if (argc == 1 && strcmp(argv[0], "/pause") == 0)
+        return run_pause();
     if (program == NULL && (argc < 1 || strcmp(argv[0], "masu-launch") != 0)) {
         /* By a symlink of another name, "runc" perhaps. */
         long length = sys(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);

@@ -46,11 +46,30 @@ static int given_fd(const struct monitor *monitor, unsigned field)
     return (int)fd;
 }
 
-/* Where output of a terminal goes besides log and clients. */
-static void add_raw(struct monitor *monitor, int fd)
+static void make_nonblocking(int fd)
 {
-    sys_fcntl(fd, F_SETFL, O_NONBLOCK | O_WRONLY);
-    monitor->clients[0] = (struct client){.fd = fd, .raw = true, .wants = WANTS_STDOUT};
+    sys_fcntl(fd, F_SETFL, sys_fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+}
+
+/* A FIFO, file or pipe of somebody else's that gets what log and clients get. */
+static void add_raw(struct client *client, int fd, uint8_t wants)
+{
+    make_nonblocking(fd);
+    client->fd = fd;
+    client->raw = true;
+    client->wants = wants;
+}
+
+/* What a client has named for its own ends of stdin, stdout and stderr is copied from and to. */
+static void keep_given(struct monitor *monitor, const int given[3])
+{
+    monitor->stdin_source = given[0];
+    if (given[0] >= 0)
+        make_nonblocking(given[0]);
+    if (given[1] >= 0)
+        add_raw(&monitor->clients[0], given[1], WANTS_STDOUT | (given[1] == given[2] ? WANTS_STDERR : 0));
+    if (given[2] >= 0 && given[2] != given[1])
+        add_raw(&monitor->clients[1], given[2], WANTS_STDERR);
 }
 
 /* Fills `stdio` with the container's three. */
@@ -58,25 +77,28 @@ static int prepare_stdio(struct monitor *monitor, int stdio[3], struct masu_erro
 {
     int given[3] = {given_fd(monitor, F_MONITOR_STDIN_FD), given_fd(monitor, F_MONITOR_STDOUT_FD),
                     given_fd(monitor, F_MONITOR_STDERR_FD)};
+    int logger[2];
+    bool terminal = (monitor->flags & MONITOR_TERMINAL) != 0, copy = terminal || (monitor->flags & MONITOR_COPY) != 0;
     int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY, 0);
     if (null < 0)
         return fail(err, null, "/dev/null");
     stdio[0] = stdio[1] = stdio[2] = null;
-    if ((monitor->flags & MONITOR_TERMINAL) != 0) {
-        monitor->stdin_source = given[0];
-        if (given[0] >= 0)
-            sys_fcntl(given[0], F_SETFL, O_NONBLOCK);
-        if (given[1] >= 0)
-            add_raw(monitor, given[1]);
+    monitor->stdin_keep = given_fd(monitor, F_MONITOR_STDIN_KEEP_FD);
+    if (start_logger(monitor, logger, err) < 0)
+        return -1;
+    for (int i = 0; i < 2 && logger[0] >= 0; i++)
+        given[1 + i] = logger[i];
+    if (copy)
+        keep_given(monitor, given);
+    if (terminal)
         return 0;
-    }
     int result = 0;
-    if (given[0] >= 0)
+    if (!copy && given[0] >= 0)
         stdio[0] = given[0];
-    else if ((monitor->flags & MONITOR_OPEN_STDIN) != 0)
+    else if (given[0] >= 0 || (monitor->flags & MONITOR_OPEN_STDIN) != 0)
         result = make_pipe(&monitor->stdin_fd, &stdio[0], false);
     for (int i = 0; i < 2 && result >= 0; i++) {
-        if (given[1 + i] >= 0)
+        if (!copy && given[1 + i] >= 0)
             stdio[1 + i] = given[1 + i];
         else
             result = make_pipe(&monitor->streams[i].fd, &stdio[1 + i], true);
@@ -89,8 +111,9 @@ static int become_stage(struct monitor *monitor, const int stdio[3], int inner)
 {
     struct launch *launch = monitor->launch;
     struct masu_error err;
-    int own[] = {monitor->signals,       monitor->inner,         monitor->listener,   monitor->streams[0].fd,
-                 monitor->streams[1].fd, monitor->stdin_fd,      monitor->stdin_source, monitor->clients[0].fd};
+    int own[] = {monitor->signals,       monitor->inner,        monitor->listener,   monitor->streams[0].fd,
+                 monitor->streams[1].fd, monitor->stdin_fd,     monitor->stdin_keep, monitor->stdin_source,
+                 monitor->clients[0].fd, monitor->clients[1].fd};
     launch->monitor = inner;
     sys_prctl(PR_SET_PDEATHSIG, SIGNAL_KILL, 0, 0);
     sys_sigmask(0);
@@ -155,7 +178,8 @@ static int prepare(struct monitor *monitor, int stdio[3], int *inner, struct mas
         sys_fcntl(monitor->listener, F_SETFL, O_NONBLOCK);
         sys(__NR_listen, monitor->listener, CLIENTS_LIMIT);
     }
-    given_fd(monitor, F_MONITOR_OOM_FD);
+    monitor->oom = given_fd(monitor, F_MONITOR_OOM_FD);
+    monitor->oom_watch = given_fd(monitor, F_MONITOR_OOM_WATCH_FD);
     if (prepare_stdio(monitor, stdio, err) < 0)
         return -1;
     int result = (int)sys(__NR_socketpair, FAMILY_UNIX, SOCKET_SEQPACKET | SOCKET_CLOEXEC, 0, ends);
@@ -331,13 +355,15 @@ static int64_t flush_lines(struct monitor *monitor)
     return next;
 }
 
-static void feed_terminal(struct monitor *monitor)
+/* Input from the client's FIFO. Its end is that of stdin, but for a terminal, which has none. */
+static void feed_stdin(struct monitor *monitor)
 {
     long count = sys_read(monitor->stdin_source, monitor->stdin_data, sizeof monitor->stdin_data);
     if (count == -EAGAIN || count == -EINTR)
         return;
     if (count <= 0) {
         sys_close(release_fd(&monitor->stdin_source));
+        stdin_close(monitor);
         return;
     }
     monitor->stdin_at = 0;
@@ -347,7 +373,9 @@ static void feed_terminal(struct monitor *monitor)
 
 /* ---- the loop ---- */
 
-enum { POLL_SIGNALS, POLL_INNER, POLL_LISTENER, POLL_STREAMS, POLL_STREAM_2, POLL_STDIN, POLL_SOURCE, POLL_CLIENTS };
+enum {
+    POLL_SIGNALS, POLL_INNER, POLL_LISTENER, POLL_OOM, POLL_STREAMS, POLL_STREAM_2, POLL_STDIN, POLL_SOURCE, POLL_CLIENTS
+};
 
 /* Waits for something to happen and handles it; at most timeout_ms. */
 void turn(struct monitor *monitor, int64_t timeout_ms)
@@ -358,6 +386,7 @@ void turn(struct monitor *monitor, int64_t timeout_ms)
     fds[POLL_SIGNALS] = (struct pollfd){.fd = monitor->signals, .events = POLLIN};
     fds[POLL_INNER] = (struct pollfd){.fd = monitor->inner, .events = POLLIN};
     fds[POLL_LISTENER] = (struct pollfd){.fd = monitor->listener, .events = POLLIN};
+    fds[POLL_OOM] = oom_waits(monitor);
     for (int i = 0; i < 2; i++) {
         bool wanted = idle && !monitor->streams[i].parked && !monitor->exited;
         fds[POLL_STREAMS + i] = (struct pollfd){.fd = wanted ? monitor->streams[i].fd : -1, .events = POLLIN};
@@ -388,10 +417,12 @@ void turn(struct monitor *monitor, int64_t timeout_ms)
         if ((fds[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && at[i - POLL_CLIENTS]->fd == fds[i].fd)
             client_hear(monitor, at[i - POLL_CLIENTS], 16);
     }
+    if (fds[POLL_OOM].revents != 0)
+        oom_hear(monitor);
     if (fds[POLL_STDIN].revents != 0)
         stdin_flush(monitor);
     if (fds[POLL_SOURCE].revents != 0 && monitor->stdin_length == 0)
-        feed_terminal(monitor);
+        feed_stdin(monitor);
     if (!idle)
         clients_flush(monitor);
     for (int i = 0; i < 2; i++) {
@@ -447,7 +478,8 @@ int run_monitor(struct launch *launch)
     set_name("masu:[monitor]");
     monitor->launch = launch;
     monitor->signals = monitor->inner = monitor->listener = monitor->pidfd = monitor->master = -1;
-    monitor->stdin_fd = monitor->stdin_source = monitor->log.fd = -1;
+    monitor->stdin_fd = monitor->stdin_source = monitor->stdin_keep = monitor->log.fd = -1;
+    monitor->oom = monitor->oom_watch = -1;
     name_stream(&monitor->streams[0], "stdout", 'o', WANTS_STDOUT);
     name_stream(&monitor->streams[1], "stderr", 'e', WANTS_STDERR);
     for (int i = 0; i < CLIENTS_LIMIT; i++)

@@ -1,5 +1,5 @@
-/* The monitor's parts: streams and their log (monitor_log.c), clients (monitor_clients.c), the end (monitor_end.c), the
- * whole (monitor.c). */
+/* The monitor's parts: streams and their log (monitor_log.c), clients (monitor_clients.c), a program that takes
+ * the output (monitor_logger.c), memory that runs short (monitor_oom.c), the end (monitor_end.c), the whole (monitor.c). */
 #ifndef MASU_MONITOR_H
 #define MASU_MONITOR_H
 
@@ -47,6 +47,7 @@ void log_flush(struct log *log, struct stream *stream);
 #define WANTS_STDOUT 1
 #define WANTS_STDERR 2
 #define WANTS_STDIN 4
+#define WANTS_EVENTS 8
 
 struct client {
     int fd;        /* -1: free */
@@ -69,7 +70,11 @@ struct monitor {
     struct stream streams[2];
     int master;        /* the pty's, or -1 */
     int stdin_fd;      /* our end of the stdin pipe, the master, or -1 */
-    int stdin_source;  /* a FIFO that feeds a terminal, or -1 */
+    int oom, oom_watch; /* the file that counts, what wakes for it; or -1 */
+    unsigned long oom_kills; /* told of */
+    bool oom_stuck;
+    int stdin_source;  /* a FIFO that stdin is read from, or -1 */
+    int stdin_keep;    /* its writing end, so that it does not end with its writer; -1 once it may */
     bool stdin_ending; /* close it when all is written */
     size_t stdin_at, stdin_length;
     struct client clients[CLIENTS_LIMIT];
@@ -94,6 +99,21 @@ int write_renamed(const char *path, const char *text, size_t length, bool sync);
 void monitor_end(struct monitor *monitor);
 void monitor_forget(struct monitor *monitor);
 
+/* ---- monitor_logger.c ---- */
+
+/* Starts the program that the plan names for the container's output; `out` gets what it reads stdout and stderr from,
+ * or -1 and -1 when there is none. */
+int start_logger(struct monitor *monitor, int out[2], struct masu_error *err);
+
+/* ---- monitor_oom.c ---- */
+
+/* What to poll for: memory has become short. */
+struct pollfd oom_waits(const struct monitor *monitor);
+/* It has: clients are told when somebody was killed for it. */
+void oom_hear(struct monitor *monitor);
+/* How many processes were killed for memory so far; -1 when that cannot be told (any more). */
+long oom_count(const struct monitor *monitor);
+
 /* ---- clients ---- */
 
 void clients_accept(struct monitor *monitor);
@@ -107,6 +127,8 @@ void clients_give(struct monitor *monitor, const struct stream *stream, size_t l
 /* Sends what can be sent; true when the batch is done with. */
 bool clients_flush(struct monitor *monitor);
 bool client_waits(const struct monitor *monitor, const struct client *client);
+/* A message to those who want events. */
+void clients_tell(struct monitor *monitor, const void *message, size_t length);
 void clients_tell_exit(struct monitor *monitor, unsigned code);
 void stdin_flush(struct monitor *monitor);
 void stdin_close(struct monitor *monitor);

@@ -1,12 +1,13 @@
 /* Who is attached: messages over SOCK_SEQPACKET, one byte of type and what belongs to it.
  *
  *     client -> monitor                                  monitor -> client
- *     'a' flags       attach: 1 stdout, 2 stderr, 4 stdin   'A'       attached
+ *     'a' flags       attach: 1 stdout, 2 stderr, 4 stdin,  'A'       attached
+ *                     8 events
  *     'i' data        for stdin                             'o' data  from stdout
  *     'c'             close stdin                           'e' data  from stderr
  *     'r' u16 u16     rows, columns of the terminal         'x' u32 exit status, u32 wait status
  *     's' u32         signal for the container
- *     'k'             "I clean up after the container"
+ *     'k'             "I clean up after the container"      'm'       memory ran short, a process was killed
  *
  * 'a' comes first. Nothing is buffered for a slow client beyond its socket: one batch of output is read from the
  * container, and the next one only when every client has taken the last. */
@@ -67,6 +68,20 @@ void client_drop(struct monitor *monitor, struct client *client)
 
 /* ---- stdin ---- */
 
+static void drop_source(struct monitor *monitor)
+{
+    close_owned(&monitor->stdin_source);
+    close_owned(&monitor->stdin_keep);
+    monitor->stdin_source = monitor->stdin_keep = -1;
+}
+
+static void stdin_drop(struct monitor *monitor)
+{
+    close_owned(&monitor->stdin_fd);
+    monitor->stdin_fd = -1;
+    drop_source(monitor);
+}
+
 void stdin_flush(struct monitor *monitor)
 {
     while (monitor->stdin_at < monitor->stdin_length) {
@@ -76,8 +91,11 @@ void stdin_flush(struct monitor *monitor)
                               monitor->stdin_length - monitor->stdin_at);
         if (count == -EAGAIN || count == -EINTR)
             return;
-        if (count <= 0)
-            break; /* nobody reads any more */
+        if (count <= 0) {
+            if (monitor->stdin_fd != monitor->master)
+                stdin_drop(monitor); /* nobody reads any more, nor ever will */
+            break;
+        }
         monitor->stdin_at += (size_t)count;
     }
     monitor->stdin_at = monitor->stdin_length = 0;
@@ -87,6 +105,7 @@ void stdin_flush(struct monitor *monitor)
 
 void stdin_close(struct monitor *monitor)
 {
+    drop_source(monitor);
     monitor->stdin_ending = true;
     stdin_flush(monitor);
 }
@@ -98,7 +117,7 @@ static bool attach(struct monitor *monitor, struct client *client, unsigned flag
     if (client->attached)
         return false;
     client->attached = true;
-    client->wants = flags & (WANTS_STDOUT | WANTS_STDERR | WANTS_STDIN);
+    client->wants = flags & (WANTS_STDOUT | WANTS_STDERR | WANTS_STDIN | WANTS_EVENTS);
     client->sent = monitor->batch_length; /* the batch under way began before it came */
     return sys_write(client->fd, "A", 1) == 1;
 }
@@ -122,7 +141,10 @@ static bool obey(struct monitor *monitor, struct client *client, const unsigned 
     case 'c':
         if ((client->wants & WANTS_STDIN) == 0)
             return false;
-        stdin_close(monitor);
+        if (monitor->stdin_source < 0)
+            stdin_close(monitor);
+        else if (monitor->stdin_keep >= 0) /* what its writer has written comes first, and its end with its own */
+            sys_close(release_fd(&monitor->stdin_keep));
         return true;
     case 'r': {
         if (length != 5)
@@ -175,10 +197,24 @@ bool client_waits(const struct monitor *monitor, const struct client *client)
            (client->wants & monitor->batch_stream->flag) != 0;
 }
 
+/* Into a FIFO that nobody has open for reading goes what fits, for who comes later; the rest is lost. The container
+ * neither waits for a client that has gone away nor dies of it. */
+static long write_raw(int fd, const char *data, size_t length)
+{
+    char path[64];
+    long count = sys_write(fd, data, length);
+    if (count != -EPIPE)
+        return count;
+    format_text(path, sizeof path, "/proc/self/fd/%d", fd);
+    owned_fd reader = sys_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
+    count = reader < 0 ? reader : sys_write(fd, data, length);
+    return count > 0 ? count : (long)length;
+}
+
 static long send_data(const struct monitor *monitor, const struct client *client, const char *data, size_t length)
 {
     if (client->raw)
-        return sys_write(client->fd, data, length);
+        return write_raw(client->fd, data, length);
     struct sys_iovec iov[2] = {{&monitor->batch_stream->type, 1}, {data, length}};
     struct sys_msghdr message = {.iov = iov, .iov_count = 2};
     long sent = sys(__NR_sendmsg, client->fd, &message, SEND_NOSIGNAL | SEND_DONTWAIT);
@@ -215,6 +251,14 @@ void clients_give(struct monitor *monitor, const struct stream *stream, size_t l
     for (struct client *client = monitor->clients; client < monitor->clients + CLIENTS_LIMIT; client++)
         client->sent = 0;
     clients_flush(monitor);
+}
+
+void clients_tell(struct monitor *monitor, const void *message, size_t length)
+{
+    for (struct client *client = monitor->clients; client < monitor->clients + CLIENTS_LIMIT; client++) {
+        if (client->fd >= 0 && client->attached && (client->wants & WANTS_EVENTS) != 0)
+            sys_write(client->fd, message, length); /* one whose buffer is full does without: the exit file has it, too */
+    }
 }
 
 void clients_tell_exit(struct monitor *monitor, unsigned code)

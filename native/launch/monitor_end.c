@@ -40,24 +40,6 @@ static void drain(struct monitor *monitor)
     log_flush(&monitor->log, &monitor->streams[1]);
 }
 
-/* "oom_kill N" of memory.events (v2) or memory.oom_control (v1). */
-static bool was_oom(const struct monitor *monitor)
-{
-    char text[1024];
-    unsigned fd = small_of(&monitor->op, F_MONITOR_OOM_FD);
-    if (fd == PLAN_NONE || small_of(&monitor->op, F_MONITOR_OOM_KIND) == OOM_NONE)
-        return false;
-    long length = sys(__NR_pread64, (int)fd, text, sizeof text - 1, 0);
-    text[length > 0 ? length : 0] = '\0';
-    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
-        if (*line == '\n')
-            line++;
-        if (strncmp(line, "oom_kill ", 9) == 0)
-            return line[9] != '0';
-    }
-    return false;
-}
-
 static unsigned exit_code(int status)
 {
     return (status & 0x7f) != 0 ? 128u + (unsigned)(status & 0x7f) : (unsigned)status >> 8 & 0xff;
@@ -153,7 +135,11 @@ void monitor_end(struct monitor *monitor)
     char time[TIME_LENGTH + 1];
     format_time(time);
     drain(monitor);
-    write_exit_file(monitor, time, was_oom(monitor));
+    for (struct client *client = monitor->clients; client < monitor->clients + CLIENTS_LIMIT; client++) {
+        if (client->raw) /* whoever reads there sees the end before anybody is told of it */
+            client_drop(monitor, client);
+    }
+    write_exit_file(monitor, time, oom_count(monitor) > 0);
     remove_cgroups(monitor);
     clients_tell_exit(monitor, exit_code(monitor->status));
     if (!somebody_cleans(monitor))

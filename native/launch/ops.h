@@ -13,6 +13,7 @@
 #define CONSOLE_CTTY 2
 #define KEEP_GROUPS 1
 #define KEEP_GROUPS_IF_DENIED 2
+#define MONITOR_COPY 16
 #define MONITOR_EPHEMERAL 8
 #define MONITOR_OPEN_STDIN 2
 #define MONITOR_STDIN_ONCE 4
@@ -26,6 +27,7 @@
 #define MSG_READY 3
 #define MSG_SYNC 1
 #define MSG_WARNING 5
+#define OOM_CONTROL 1
 #define OOM_MEMORY_EVENTS 2
 #define OOM_NONE 0
 #define TARGET_COPY_UP 1
@@ -112,12 +114,16 @@ enum op_field {
     F_MONITOR_STDIN_FD = 7,
     F_MONITOR_STDOUT_FD = 8,
     F_MONITOR_STDERR_FD = 9,
-    F_MONITOR_OOM_FD = 10,
-    F_MONITOR_OOM_KIND = 11,
-    F_MONITOR_KILL_PATH = 12,
-    F_MONITOR_CGROUPS = 13,
-    F_MONITOR_EXIT_COMMAND = 14,
-    F_MONITOR_LEAVE = 15,
+    F_MONITOR_STDIN_KEEP_FD = 10,
+    F_MONITOR_OOM_FD = 11,
+    F_MONITOR_OOM_KIND = 12,
+    F_MONITOR_OOM_WATCH_FD = 13,
+    F_MONITOR_KILL_PATH = 14,
+    F_MONITOR_CGROUPS = 15,
+    F_MONITOR_EXIT_COMMAND = 16,
+    F_MONITOR_LEAVE = 17,
+    F_MONITOR_LOGGER = 18,
+    F_MONITOR_LOGGER_ENV = 19,
     F_ADOPT_SLOT = 0,
     F_ADOPT_FD = 1,
     F_OPEN_SLOT = 0,
@@ -258,10 +264,10 @@ struct op_schema {
 };
 
 #define OP_LAST 63
-#define OP_MAX_FIELDS 16
+#define OP_MAX_FIELDS 20
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
-    [1] = {"monitor", 'M', "usuuussuuuuuslll"},
+    [1] = {"monitor", 'M', "usuuussuuuuuuuslllll"},
     [2] = {"adopt", 'H', "uu"},
     [3] = {"open", 'H', "usu"},
     [4] = {"open_tree", 'H', "usu"},

@@ -1,4 +1,5 @@
-"""Entry of both programs: `python -SIE …/masu/__main__.py PROGRAM ARGS`, PROGRAM being `masu` or `masu-oci`.
+"""Entry of the programs: `python -SIE …/masu/__main__.py PROGRAM ARGS`, PROGRAM being `masu`, `masu-oci` or
+`containerd-shim-masu-v2`.
 
 Run as a file: without site, which would cost as much as the interpreter does itself; not as a directory or by -m,
 which would load runpy, contextlib, collections and functools first (3 ms). What is here is compiled at every start,
@@ -34,6 +35,13 @@ try:
         sys.meta_path.insert(0, finder)
 except (OSError, EOFError, ValueError, TypeError):
     pass
+
+if sys.argv[1:2] == ["containerd-shim-masu-v2"]:
+    from masu.daemon.shim import main as shim
+
+    status = shim(sys.argv[2:])
+    sys.stdout.flush()
+    posix._exit(status)
 
 from masu.cli.start import main  # noqa: E402
 

@@ -10,7 +10,7 @@ PROTO = ROOT / "src/masu/api/proto"
 
 
 def generated(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.glob("*_pb2.py*")}
+    return {path.name: path.read_text() for path in (*folder.glob("*_pb2.py*"), *folder.glob("small*.py"))}
 
 
 def test_generated_code_is_up_to_date(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness.brain import Installation
 from harness.callers import at_work
 from harness.callers.buildah import Buildah
-from harness.callers.containerd import Containerd
+from harness.callers.containerd import Containerd, Shims
 from harness.callers.docker import Docker
 from harness.callers.podman import Podman
 from harness.chaos import Brood, Chaos
@@ -107,6 +107,12 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 @pytest.fixture(scope="module")
 def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
     with at_work(Containerd, tmp_path_factory) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def shims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shims]:
+    with at_work(Shims, tmp_path_factory) as it:
         yield it
 
 

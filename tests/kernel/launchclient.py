@@ -39,7 +39,7 @@ MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x4000, 1 << 18, 1 << 19, 1 << 20
 _EMPTY: dict[str, int | str | bytes | tuple[str, ...]] = {"u": 0, "s": "", "b": b"", "l": ()}
 _NONE_FIELDS = {
     "userns", "cgroup", "stdout_slot", "stderr_slot", "listen_fd", "stdin_fd", "stdout_fd", "stderr_fd",
-    "oom_fd",
+    "oom_fd", "oom_watch_fd", "stdin_keep_fd",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct launch launch;
     int ends[2], input[2];
     monitor = (struct monitor){.launch = &launch, .listener = -1, .signals = -1, .inner = -1, .pidfd = -1,
-                               .master = -1, .stdin_source = -1};
+                               .master = -1, .stdin_source = -1, .stdin_keep = -1, .oom = -1, .oom_watch = -1};
     monitor.flags = size > 0 ? data[size - 1] : 0;
     for (struct client *client = monitor.clients; client < monitor.clients + CLIENTS_LIMIT; client++)
         client->fd = -1;

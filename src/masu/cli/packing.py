@@ -36,6 +36,7 @@ def make(pack: str) -> None:
     if sys.dont_write_bytecode:
         return
     folder = pack.rsplit("/", 3)[0]
+    _forget_torsos(pack)
     temporary = f"{pack}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -47,6 +48,14 @@ def make(pack: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _forget_torsos(pack: str) -> None:
+    """What makers have left that were killed."""
+    directory, _, begin = f"{pack}.".rpartition("/")
+    for name in os.listdir(directory):
+        if name.startswith(begin) and not os.path.exists(f"/proc/{name.removeprefix(begin)}"):
+            os.unlink(f"{directory}/{name}")
 
 
 def _packed(folder: str) -> bytes:
@@ -98,9 +107,14 @@ def _loaded_by(entries: tuple[str, ...]) -> list[str]:
 
 
 def _ours(folder: str) -> Iterator[tuple[str, str]]:
-    """(name, file) of each module below `folder`/masu."""
+    """(name, file) of each module below `folder`/masu that a command may load; daemons have the time for theirs."""
+    daemons = (f"{folder}/masu/api", f"{folder}/masu/daemon")
     for directory, directories, files in os.walk(f"{folder}/masu"):
-        directories[:] = [name for name in directories if os.path.exists(f"{directory}/{name}/__init__.py")]
+        directories[:] = [
+            name
+            for name in directories
+            if os.path.exists(f"{directory}/{name}/__init__.py") and f"{directory}/{name}" not in daemons
+        ]
         package = directory.removeprefix(f"{folder}/").replace("/", ".")
         for file in files:
             stem, _, suffix = file.partition(".")

@@ -185,12 +185,19 @@ def _spool(chunks: Iterator[bytes], name: str) -> int:
 def load_layout(
     ns: NamespaceStore, archive: Archive, lease: str, base: Reference | None, wanted: Platform | None
 ) -> list[tuple[str, Descriptor]]:
+    return [(_layout_name(entry, target, base), target) for entry, target in layout_entries(ns, archive, lease, wanted)]
+
+
+def layout_entries(
+    ns: NamespaceStore, archive: Archive, lease: str, wanted: Platform | None
+) -> list[tuple[Descriptor, Descriptor]]:
+    """What a layout's index names, with its annotations, and what of it was brought in."""
     layout = jsontext.loads(archive.read(LAYOUT_FILE, 4096), name=LAYOUT_FILE)
     version = layout.get("imageLayoutVersion") if isinstance(layout, dict) else None
     if not isinstance(version, str) or not version.startswith("1."):
         raise Unimplemented("OCI layout", archive.name, detail=f"version {version!r}", where=LAYOUT_FILE)
     index = image.parse_index(archive.read("index.json", INDEX_LIMIT_BYTES), name="index.json")
-    found: list[tuple[str, Descriptor]] = []
+    found: list[tuple[Descriptor, Descriptor]] = []
     for entry in index.manifests:
         if entry.media_type not in graph.DOCUMENT_TYPES:
             continue  # the specification allows anything here; what we do not know is no image
@@ -199,7 +206,7 @@ def load_layout(
             raise NotFound("blob", entry.digest, detail="the archive does not hold what its index names")
         if wanted is not None:
             target = graph.whole(ns, target, wanted, entry.digest)
-        found.append((_layout_name(entry, target, base), target))
+        found.append((entry, target))
     if not found:
         raise InvalidArgument("OCI layout", archive.name, detail="its index names no image", where="index.json")
     return found

@@ -57,16 +57,12 @@ def create(engine: Engine, image: str, request: ContainerRequest, *, name: str =
     _check(request)
     info, chain = _image(engine, image, request)
     id = names.new_id()
-    directory = engine.directory(id)
     _is_taken(engine, id)  # a database that cannot be used is met before anything is made
-    try:
-        os.makedirs(directory, 0o700)
-    except OSError as error:
-        raise from_os_error(error, engine.root) from error
+    make_directory(engine, id)
     with states.Held(engine, id, create=True):
         row = Row(id, name=name, image=info.name, runtime=RUNTIME, labels=request.labels)
         record = Record(row)
-        record.image, record.request = info, request
+        record.image, record.request, record.is_foreign = info, request, False
         try:
             _add_volumes(engine, record)
             others = _others(engine, request)
@@ -135,8 +131,14 @@ def _is_taken(engine: Engine, name: str) -> bool:
         return False
 
 
-def _snapshotter(engine: Engine) -> Snapshotter:
-    return engine.images.snapshotter
+def _snapshotter(engine: Engine, name: str = "") -> Snapshotter:
+    """The engine's, or the one that a record names."""
+    own = engine.images.snapshotter
+    if not name or name == own.name:
+        return own
+    from masu.snapshots import choose
+
+    return choose(engine.ns, name)
 
 
 def rootfs_of(engine: Engine, record: Record) -> Rootfs:
@@ -210,6 +212,10 @@ def _write_config(engine: Engine, record: Record) -> tuple[dict[str, object], li
 
 def read_config(engine: Engine, record: Record) -> tuple[dict[str, object], list[str]]:
     """The runtime config that was composed for the container, and what that was warned of."""
+    if record.is_foreign:
+        from masu.engine import foreign
+
+        return foreign.config_of(engine, record), []
     composed = None if _joins_others(record.request) else _read_composed(engine, record.id)
     if composed is None:
         return _write_config(engine, record)
@@ -307,12 +313,12 @@ def profile(request: ContainerRequest, capabilities: tuple[str, ...]) -> dict[st
 def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[str], None] | None = None) -> Started:
     """See `Containers.start`; the caller holds the lock and has looked."""
     from masu.engine.containers import Started
+    from masu.isolation.stdio import Stdio
 
-    clear_runtime(engine, record.id)
-    try:
-        os.unlink(states.exit_path(engine, record.id))
-    except FileNotFoundError:
-        pass
+    if record.is_foreign:
+        runtime = engine.tasks.run_held(record, on_ready)
+        return Started(record, runtime, [])
+    clear_before_start(engine, record)
     directory, request = engine.directory(record.id), record.request
     try:
         config, warnings = read_config(engine, record)
@@ -326,7 +332,7 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
                 record.id,
                 config=config,
                 rootfs=rootfs,
-                stdio=namespaces.Stdio(
+                stdio=Stdio(
                     terminal=request.tty,
                     open_stdin=request.interactive,
                     stdin_once=request.stdin_once,
@@ -351,6 +357,23 @@ def start(engine: Engine, record: Record, state: State, *, on_ready: Callable[[s
     _note_start(engine, record, runtime)
     warnings = [*_foreign_warning(record), *warnings, *without_profile_warnings(request, more)]
     return Started(record, runtime, warnings)
+
+
+def make_directory(engine: Engine, id: str) -> None:
+    """The container's lasting directory."""
+    try:
+        os.makedirs(engine.directory(id), 0o700, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, engine.root) from error
+
+
+def clear_before_start(engine: Engine, record: Record) -> None:
+    """What an earlier start has left; the log stays."""
+    clear_runtime(engine, record.id)
+    try:
+        os.unlink(states.exit_path(engine, record.id))
+    except FileNotFoundError:
+        pass
 
 
 def _foreign_warning(record: Record) -> list[str]:
@@ -399,7 +422,7 @@ def _note_start(engine: Engine, record: Record, runtime: Runtime) -> None:
             return  # it has ended and was removed already
         fresh.task = {"started_at": runtime.facts.created, "pid": pid}
         fresh.row.spec = None
-        engine.ns.containers.update(fresh.pack())
+        engine.ns.containers.update(fresh.pack(), publish=False)
         bundle = {"container_id": record.id, "bundle": runtime.directory, "pid": pid}
         engine.ns.events.publish("/tasks/create", bundle)
         engine.ns.events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
@@ -412,7 +435,7 @@ def _note_failure(engine: Engine, record: Record, error: MasuError) -> None:
         with engine.ns.transaction(durable=not record.request.auto_remove):
             fresh = Record(engine.ns.containers.get(record.id))
             fresh.task, fresh.row.spec = record.task, None
-            engine.ns.containers.update(fresh.pack())
+            engine.ns.containers.update(fresh.pack(), publish=False)
     except MasuError as failure_:
         error.cleanup.append(failure_)
 
@@ -479,7 +502,7 @@ def destroy(engine: Engine, record: Record) -> None:
                 engine.ns.events.publish("/tasks/delete", {"container_id": record.id, "id": record.id})
             if row.snapshot_key:
                 try:
-                    _snapshotter(engine).remove(row.snapshot_key)
+                    _snapshotter(engine, row.snapshotter).remove(row.snapshot_key)
                 except NotFound:
                     pass
             engine.ns.containers.delete(record.id)

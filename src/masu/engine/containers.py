@@ -70,6 +70,10 @@ class Containers:
 
     def arguments(self, record: Record) -> list[str]:
         """The program and its arguments, as far as they are known without the image."""
+        if record.is_foreign:
+            from masu.engine import foreign
+
+            return foreign.arguments(self._engine, record)
         try:
             return arguments(record.image.defaults, record.request)
         except InvalidArgument:
@@ -110,6 +114,12 @@ class Containers:
             if attachment is not None:
                 attachment.close()
 
+    def _hold(self, record: Record) -> Held:
+        """The lock of a container that is to be changed."""
+        if record.is_foreign:
+            births.make_directory(self._engine, record.id)  # it has none before its first task, and after its last
+        return Held(self._engine, record.id, create=record.is_foreign)
+
     # --- making ---
 
     def create(self, image: str, request: ContainerRequest, *, name: str = "") -> Record:
@@ -130,7 +140,7 @@ class Containers:
         `exit_status(error)` is 126 or 127 when it is the program's own fault.
         """
         record = self.find(ref)
-        with Held(self._engine, record.id):
+        with self._hold(record):
             record = self.find(record.id)
             state = self.state(record)
             if state.is_up:
@@ -242,7 +252,7 @@ class Containers:
     def pause(self, ref: str) -> None:
         """Freezes all its processes. Raises FailedPrecondition."""
         record = self.find(ref)
-        with Held(self._engine, record.id):
+        with self._hold(record):
             state = self.state(record)
             if state.status == PAUSED:
                 raise FailedPrecondition("container", record.name, detail="is already paused")
@@ -253,7 +263,7 @@ class Containers:
     def unpause(self, ref: str) -> None:
         """Lets a paused container go on. Raises FailedPrecondition."""
         record = self.find(ref)
-        with Held(self._engine, record.id):
+        with self._hold(record):
             state = self.state(record)
             if state.status != PAUSED or state.container is None:
                 raise FailedPrecondition("container", record.name, detail="is not paused")
@@ -291,7 +301,7 @@ class Containers:
                     finally:
                         os.close(fd)
                 self._wait_ended(record)
-            with Held(self._engine, record.id):
+            with self._hold(record):
                 record = self.find(record.id)
                 if states.look(self._engine, record, settle=False).is_up:
                     continue  # started by somebody meanwhile

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masu.engine.containers import Containers
     from masu.engine.images import Images
+    from masu.engine.taskexecs import Execs
+    from masu.engine.tasks import Tasks
     from masu.engine.volumes import Volumes
     from masu.store import NamespaceStore, Store
 
@@ -19,20 +21,24 @@ DEFAULT_NAMESPACE = "default"
 class Engine:
     """`root` keeps what must outlive a reboot, `run` what need not; made when missing (0700).
 
-    Opens nothing until it is needed, so making one costs nothing.
+    Opens nothing until it is needed, so making one costs nothing. `store` is one of `root` that is open already.
     """
 
-    def __init__(self, root: str = "", run: str = "", namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(
+        self, root: str = "", run: str = "", namespace: str = DEFAULT_NAMESPACE, *, store: Store | None = None
+    ) -> None:
         self.root = os.path.abspath(root or default_root())
         self.run = os.path.abspath(run or default_run())
         if not namespace or "/" in namespace or namespace in (".", ".."):
             raise InvalidArgument("namespace", namespace)
         self.namespace = namespace
-        self._store: Store | None = None
+        self._store = store
         self._ns: NamespaceStore | None = None
         self._containers: Containers | None = None
         self._images: Images | None = None
         self._volumes: Volumes | None = None
+        self._tasks: Tasks | None = None
+        self._execs: Execs | None = None
 
     @property
     def store(self) -> Store:
@@ -73,6 +79,23 @@ class Engine:
 
             self._volumes = Volumes(self.root)
         return self._volumes
+
+    @property
+    def tasks(self) -> Tasks:
+        if self._tasks is None:
+            from masu.engine.tasks import Tasks
+
+            self._tasks = Tasks(self)
+        return self._tasks
+
+    @property
+    def execs(self) -> Execs:
+        """Those of tasks."""
+        if self._execs is None:
+            from masu.engine.taskexecs import Execs
+
+            self._execs = Execs(self)
+        return self._execs
 
     @property
     def run_root(self) -> str:

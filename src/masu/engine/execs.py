@@ -78,6 +78,7 @@ def start(
 
     Raises FailedPrecondition when the container does not run or is paused, and what kept the program from running.
     """
+    from masu.isolation.stdio import Stdio
     from masu.spec import runtime as spec
 
     state = states.look(engine, record)
@@ -92,8 +93,8 @@ def start(
     os.makedirs(directory, 0o700)
     _sweep(parent)
     try:
-        ready = None if on_ready is None else lambda: on_ready(directory + "/attach.sock")
-        stdio = namespaces.Stdio(
+        ready = None if on_ready is None else lambda _: on_ready(directory + "/attach.sock")
+        stdio = Stdio(
             terminal=request.tty, open_stdin=request.interactive, stdin_once=request.interactive, ephemeral=True
         )
         warnings = namespaces.start_exec(
@@ -130,7 +131,7 @@ def _sweep(parent: str) -> None:
             ended = os.stat(f"{parent}/{name}/exit").st_mtime
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if now - ended > _LINGER_S:
+        if now - ended > _LINGER_S and not os.path.exists(f"{parent}/{name}/task.json"):
             remove_tree(f"{parent}/{name}")
 
 

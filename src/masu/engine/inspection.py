@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _NEVER = "0001-01-01T00:00:00Z"
 
 
+def _env(process: object) -> list[str]:
+    env = process.get("env") if isinstance(process, dict) else None
+    return [str(word) for word in env] if isinstance(env, list) else []
+
+
 def container(engine: Engine, record: Record) -> Json:
     """docker inspect's object for one container."""
     state = states.look(engine, record)
@@ -75,8 +80,8 @@ def container(engine: Engine, record: Record) -> Json:
             "Tty": request.tty,
             "OpenStdin": request.interactive,
             "StdinOnce": request.stdin_once,
-            "Env": environment(defaults, request, hostname, "/"),
-            "Cmd": command or None,
+            "Env": environment(defaults, request, hostname, "/") if not record.is_foreign else _env(process),
+            "Cmd": (args if record.is_foreign else command) or None,
             "Image": record.image.name,
             "Volumes": {volume: {} for volume in defaults.volumes} or None,
             "WorkingDir": request.workdir or defaults.workdir,

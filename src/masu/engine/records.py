@@ -3,7 +3,10 @@
 masu.request   what was asked for (ContainerRequest)
 masu.image     id, name and defaults of the image, or "host", or the --rootfs
 masu.volumes   which volumes it has: [{name, target, anonymous}]
-masu.task      the last start: {started_at, pid, exit: {status, signal, oom, exited_at, reason}, error, status}
+masu.task      the last start: {started_at, pid, exit: {status, signal, oom, exited_at, reason}, error, status}; and of
+               one that containerd's API made: {created_at, io: {stdin, stdout, stderr, terminal}, deleted}
+
+A record without masu.request was made through containerd's API (`foreign`): it has a spec of its own.
 """
 
 from __future__ import annotations
@@ -59,14 +62,17 @@ class ImageInfo:
 
 
 class Record:
-    """One container's record; `row` is what goes back into the store."""
+    """One container's record; `row` is what goes back into the store. `is_foreign`: made through containerd's API."""
 
-    __slots__ = ("image", "request", "row", "task", "volumes")
+    __slots__ = ("image", "is_foreign", "request", "row", "task", "volumes")
 
     def __init__(self, row: Row) -> None:
         self.row = row
+        self.is_foreign = REQUEST not in row.extensions
         self.request = ContainerRequest.from_json(row.extensions.get(REQUEST))
         self.image = ImageInfo.from_json(row.extensions.get(IMAGE))
+        if self.is_foreign:
+            self.image = ImageInfo(SNAPSHOT if row.snapshot_key else DIRECTORY, row.image)
         volumes = row.extensions.get(VOLUMES)
         self.volumes: list[dict[str, object]] = list(volumes) if isinstance(volumes, list) else []
         task = row.extensions.get(TASK)
@@ -78,10 +84,13 @@ class Record:
 
     @property
     def name(self) -> str:
-        return self.row.name
+        return self.row.name or self.row.id
 
     def pack(self) -> Row:
         """The row with what was changed here put into its extensions."""
+        if self.is_foreign:
+            self.row.extensions = {**self.row.extensions, TASK: self.task}
+            return self.row
         self.row.extensions = {
             **self.row.extensions,
             REQUEST: self.request.to_json(),

@@ -99,6 +99,8 @@ def look(engine: Engine, record: Record, *, settle: bool = True, patience_s: flo
     if state.error:
         state.exit_code = _number(task.get("status"))
         return state
+    if record.is_foreign and not task:
+        return state  # no task, or none yet; files may be left of one that is being deleted
     try:
         ended = _ended(engine, record, container, patience_s)
     except Unavailable:
@@ -133,7 +135,7 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
         return _from_task(known)
     if container is None:
         # Started, but neither a run directory nor an end: the machine went down meanwhile.
-        if not record.task.get("started_at"):
+        if not record.task.get("started_at") or _is_stale(engine, record):
             return None
         return _write_lost(record, path)
     if not container.facts.pid:
@@ -142,7 +144,18 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
     found = namespaces.read_exit(path)
     if found is None and namespaces.was_undone(container):
         return None  # as is one that was killed a moment later
-    return found or _write_lost(record, path)
+    return found or (None if _is_stale(engine, record) else _write_lost(record, path))
+
+
+def _is_stale(engine: Engine, record: Record) -> bool:
+    """Whether the start that the record tells of has been deleted or followed by another since it was read."""
+    from masu.engine.records import Record
+
+    try:
+        fresh = Record(engine.ns.containers.get(record.id))
+    except NotFound:
+        return False  # told when the end is written: the directory has gone
+    return fresh.task.get("started_at") != record.task.get("started_at")
 
 
 def _write_lost(record: Record, path: str) -> Exit:
@@ -169,29 +182,41 @@ def wait_monitor(container: Container, deadline_s: float | None) -> int | None:
 
     Raises Unavailable when the deadline passes.
     """
-    import select
-
     try:
         attachment = Attachment.connect(namespaces.socket_path(container), 0)
     except (NotFound, Unavailable, FileNotFoundError):
         return None
     with attachment:
-        poll = select.poll()
-        poll.register(attachment.fd, select.POLLIN)
-        while True:
-            if not poll.poll(None if deadline_s is None else deadline_s * 1000):
-                raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
-            kind, payload = attachment.receive()
-            if kind == "x":
-                from masu.isolation.attach import exit_status
+        told, status = wait_told(attachment, deadline_s)
+    if not told:
+        raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
+    return status
 
-                return exit_status(payload)
-            if not kind:
-                return None
+
+def wait_told(attachment: Attachment, deadline_s: float | None) -> tuple[bool, int | None]:
+    """(True, the exit status that a monitor tells, None when it hangs up instead); (False, None) at the deadline."""
+    import select
+
+    poll = select.poll()
+    poll.register(attachment.fd, select.POLLIN)
+    while True:
+        if not poll.poll(None if deadline_s is None else deadline_s * 1000):
+            return False, None
+        kind, payload = attachment.receive()
+        if kind == "x":
+            from masu.isolation.attach import exit_status
+
+            return True, exit_status(payload)
+        if not kind:
+            return True, None
 
 
 def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
     """Notes an exit in the store and publishes it, unless somebody has done so for this start."""
+    if os.path.isdir(f"{engine.run}/execs/{engine.namespace}/{record.id}"):
+        from masu.engine import taskexecs  # by whose containers have some
+
+        taskexecs.settle_all(engine, record.id)
     with engine.ns.transaction():
         try:
             row = engine.ns.containers.get(record.id)
@@ -200,24 +225,19 @@ def record_exit(engine: Engine, record: Record, ended: Exit) -> None:
         from masu.engine.records import Record
 
         fresh = Record(row)
-        if isinstance(fresh.task.get("exit"), dict) or fresh.task.get("started_at") != record.task.get("started_at"):
+        gone = fresh.is_foreign and not fresh.task  # its task has been deleted, what it left is about to go
+        if gone or "exit" in fresh.task or fresh.task.get("started_at") != record.task.get("started_at"):
             record.task = fresh.task
             return
-        fresh.task["exit"] = {
-            "status": ended.status,
-            "signal": ended.signal,
-            "oom": ended.oom,
-            "exited_at": ended.exited_at,
-            **({"reason": ended.reason} if ended.reason else {}),
-        }
-        engine.ns.containers.update(fresh.pack())
-        publish_exit(engine, record, ended)
+        fresh.task["exit"] = ended.to_json()
+        engine.ns.containers.update(fresh.pack(), publish=False)
+        publish_exit(engine, fresh, ended)
         record.task = fresh.task
 
 
 def publish_exit(engine: Engine, record: Record, ended: Exit) -> None:
     """containerd's TaskExit (and TaskOOM), at the time it happened."""
-    if ended.oom:
+    if ended.oom and record.task.get("oom_told") is not True:
         engine.ns.events.publish("/tasks/oom", {"container_id": record.id}, time=ended.exited_at)
     engine.ns.events.publish(
         "/tasks/exit",

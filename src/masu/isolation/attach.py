@@ -8,6 +8,7 @@ A SOCK_SEQPACKET connection; each message is one type byte and a payload.
                         k         "I clean up": the monitor then leaves its exit command alone
     from the monitor    A         attached; what the container writes from now on will come
                         o data, e data               x  exit status (u32), wait status (u32)
+                        m  memory ran short: a process was killed for it, or is about to be (only with EVENTS)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from masu.errors import NotFound, Unavailable
 STDOUT = 1
 STDERR = 2
 STDIN = 4
+EVENTS = 8
 
 _MAX_MESSAGE = 65536
 # A message to the monitor stays below the socket's buffer, so that a send never fails for its size.

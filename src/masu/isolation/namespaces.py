@@ -15,11 +15,13 @@ from masu.isolation import attach
 from masu.linux import cgroups, fds, pidfd, procfs
 from masu.plan.host import Rootfs
 from masu.plan.ops import (
+    MONITOR_COPY,
     MONITOR_EPHEMERAL,
     MONITOR_OPEN_STDIN,
     MONITOR_STDIN_ONCE,
     MONITOR_TERMINAL,
     NONE,
+    OOM_CONTROL,
     OOM_MEMORY_EVENTS,
     OOM_NONE,
     Op,
@@ -32,37 +34,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from masu.isolation.stdio import Stdio
+    from masu.runtime.bundle import Bundle
     from masu.spec.runtime import Process
 
 _MAX_EXIT_BYTES = 4096
 _KILL_DEADLINE_S = 5.0
 _MONITOR_COMM = "masu:[monitor]"  # as native/launch/monitor.c calls itself
-
-
-class Stdio:
-    """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log; `ephemeral` containers
-    need not leave an exit status that survives a power cut."""
-
-    __slots__ = ("ephemeral", "log_max_bytes", "log_max_files", "log_path", "open_stdin", "stdin_once", "terminal")
-
-    def __init__(
-        self,
-        *,
-        ephemeral: bool = False,
-        terminal: bool = False,
-        open_stdin: bool = False,
-        stdin_once: bool = False,
-        log_path: str = "",
-        log_max_bytes: int = 0,
-        log_max_files: int = 1,
-    ) -> None:
-        self.ephemeral = ephemeral
-        self.terminal = terminal
-        self.open_stdin = open_stdin
-        self.stdin_once = stdin_once
-        self.log_path = log_path
-        self.log_max_bytes = log_max_bytes
-        self.log_max_files = log_max_files
 
 
 class Exit:
@@ -79,18 +57,33 @@ class Exit:
         self.exited_at = exited_at
         self.reason = reason
 
+    def to_json(self) -> dict[str, object]:
+        """As the monitor writes it."""
+        return {
+            "status": self.status,
+            "signal": self.signal,
+            "oom": self.oom,
+            "exited_at": self.exited_at,
+            **({"reason": self.reason} if self.reason else {}),
+        }
+
 
 class Request:
-    """What is to be run. `config` is a complete config.json; `exit_command` is what the monitor runs after the end
-    when nobody who was attached promised to clean up; `on_ready` runs before the program may (attach there)."""
+    """What is to be run. `config` is a complete config.json, or `bundle` has one that was read; `exit_command` is what
+    the monitor runs after the end when nobody who was attached promised to clean up; `on_ready` runs before the program
+    may (attach there); `cgroup_manager`, `no_new_keyring` and `no_pivot` are as in `runtime.create.Options`."""
 
     __slots__ = (
+        "bundle",
+        "cgroup_manager",
         "config",
         "exit_command",
         "exit_path",
         "gate",
         "id",
         "init",
+        "no_new_keyring",
+        "no_pivot",
         "on_ready",
         "rootfs",
         "seccomp_cache",
@@ -101,18 +94,26 @@ class Request:
         self,
         id: str,
         *,
-        config: dict[str, object],
         rootfs: Rootfs,
         stdio: Stdio,
         exit_path: str,
+        config: dict[str, object] | None = None,
+        bundle: Bundle | None = None,
+        cgroup_manager: str = "cgroupfs",
         exit_command: tuple[str, ...] = (),
         gate: bool = False,
         init: bool = False,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
         on_ready: Callable[[Container], None] | None = None,
         seccomp_cache: str = "",
     ) -> None:
         self.id = id
+        self.bundle = bundle
+        self.cgroup_manager = cgroup_manager
         self.config = config
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
         self.rootfs = rootfs
         self.stdio = stdio
         self.exit_path = exit_path
@@ -129,17 +130,17 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     Returns when the program runs. Raises what kept it from running; then nothing of it is left.
     """
     # Thirty modules, which whoever lists containers does without.
-    from masu.runtime import bundle as bundles
     from masu.runtime import create
 
-    text = jsontext.dumps(request.config).encode()
-    warnings: list[str] = []
-    bundle = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+    bundle = request.bundle or _bundle(request)
     plumbing = _Plumbing()
     try:
         options = create.Options(
+            cgroup_manager=request.cgroup_manager,
             gate=request.gate,
             init=request.init,
+            no_new_keyring=request.no_new_keyring,
+            no_pivot=request.no_pivot,
             monitor=lambda container: plumbing.monitor(container, request),
             on_ready=request.on_ready,
             rootfs=request.rootfs,
@@ -164,6 +165,14 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     return created.container, created.warnings
 
 
+def _bundle(request: Request) -> Bundle:
+    from masu.runtime import bundle as bundles
+
+    text = jsontext.dumps(request.config).encode()
+    warnings: list[str] = []
+    return bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+
+
 def start_exec(
     container: Container,
     process: Process,
@@ -171,20 +180,24 @@ def start_exec(
     *,
     directory: str,
     seccomp_cache: str = "",
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[int], None] | None = None,
 ) -> list[str]:
     """One more process in a running container, with a monitor of its own; its socket and exit file are in
-    `directory`. Returns warnings when the program runs."""
+    `directory`; `on_ready` gets its pid before it may run. Returns warnings when the program runs."""
     from masu.runtime import execute
 
     plumbing = _Plumbing()
     warnings: list[str] = []
     try:
-        listener = plumbing.listen(directory + "/attach.sock")
-        op = _monitor_op(stdio, listener=listener, exit_path=directory + "/exit", pid_path=directory + "/pid")
+        op = plumbing.operation(
+            stdio,
+            socket_path=directory + "/attach.sock",
+            exit_path=directory + "/exit",
+            pid_path=directory + "/pid",
+        )
         options = execute.ExecOptions(
             monitor=op,
-            monitor_fds=(listener,),
+            monitor_fds=plumbing.fds,
             on_ready=on_ready,
             seccomp_cache=seccomp_cache,
             stdio=(plumbing.null, plumbing.null, plumbing.null),
@@ -289,9 +302,13 @@ def read_exit(path: str) -> Exit | None:
 def write_lost(path: str, exited_at: str) -> Exit:
     """Records the end of a container whose monitor was killed: status 255, reason "monitor lost"."""
     lost = Exit(255, exited_at=exited_at, reason="monitor lost")
-    record = {"status": 255, "signal": 0, "oom": False, "exited_at": exited_at, "reason": lost.reason}
-    fds.atomic_write(path, jsontext.dumps(record).encode() + b"\n", 0o600)
+    write_exit(path, lost)
     return lost
+
+
+def write_exit(path: str, how: Exit) -> None:
+    """An end that no monitor has seen."""
+    fds.atomic_write(path, jsontext.dumps(how.to_json()).encode() + b"\n", 0o600)
 
 
 class _Plumbing:
@@ -302,30 +319,67 @@ class _Plumbing:
         self._open = [self.null]
         self.fds: tuple[int, ...] = ()
 
-    def listen(self, path: str) -> int:
-        fd = attach.listen(path).detach()
-        self._open.append(fd)
-        self.fds += (fd,)
-        return fd
+    def _keep(self, *fds: int) -> None:
+        self._open += fds
+        self.fds += fds
 
     def monitor(self, container: Container, request: Request) -> tuple[Op, tuple[int, ...]]:
-        listener = self.listen(socket_path(container))
-        paths = container.facts.cgroup_paths
-        oom_fd = _open_oom_counter(container.cgroup) if paths else NONE
-        if oom_fd != NONE:
-            self._open.append(oom_fd)
-            self.fds += (oom_fd,)
-        op = _monitor_op(
+        op = self.operation(
             request.stdio,
-            listener=listener,
+            socket_path=socket_path(container),
             exit_path=request.exit_path,
             pid_path=container.directory + "/pid",
-            oom_fd=oom_fd,
-            kill_path=_kill_file(container.cgroup),
-            cgroups=tuple(paths.values()),
+            cgroup=container.cgroup if container.facts.cgroup_paths else None,
             exit_command=request.exit_command,
         )
         return op, self.fds
+
+    def operation(
+        self,
+        stdio: Stdio,
+        *,
+        socket_path: str,
+        exit_path: str,
+        pid_path: str,
+        cgroup: cgroups.Cgroup | None = None,
+        exit_command: tuple[str, ...] = (),
+    ) -> Op:
+        listener = attach.listen(socket_path).detach()
+        self._keep(listener)
+        oom_kind, oom_fd, oom_watch = _open_oom(cgroup) if cgroup is not None else (OOM_NONE, NONE, NONE)
+        self._keep(*(fd for fd in (oom_fd, oom_watch) if fd != NONE))
+        from masu.isolation.stdio import open_named  # by who starts something, not by who looks
+
+        named = open_named(stdio)
+        self._keep(*named.fds)
+        flags = MONITOR_TERMINAL if stdio.terminal else 0
+        flags |= MONITOR_OPEN_STDIN if stdio.open_stdin else 0
+        flags |= MONITOR_STDIN_ONCE if stdio.stdin_once else 0
+        flags |= MONITOR_EPHEMERAL if stdio.ephemeral else 0
+        flags |= MONITOR_COPY if stdio.is_named else 0
+        return Op(
+            "monitor",
+            flags=flags,
+            log_path=stdio.log_path,
+            log_max_bytes=stdio.log_max_bytes,
+            log_max_files=stdio.log_max_files,
+            listen_fd=listener,
+            exit_path=exit_path,
+            pid_path=pid_path,
+            stdin_fd=_or_none(named.stdin),
+            stdout_fd=_or_none(named.stdout),
+            stderr_fd=_or_none(named.stderr),
+            stdin_keep_fd=_or_none(named.stdin_keep),
+            oom_fd=oom_fd,
+            oom_kind=oom_kind,
+            oom_watch_fd=oom_watch,
+            kill_path=_kill_file(cgroup) if cgroup is not None else "",
+            cgroups=tuple(cgroup.paths().values()) if cgroup is not None else (),
+            exit_command=exit_command,
+            leave=ways_out(),
+            logger=named.logger,
+            logger_env=named.logger_env,
+        )
 
     def close(self) -> None:
         for fd in self._open:
@@ -333,52 +387,38 @@ class _Plumbing:
         self._open = []
 
 
-def _monitor_op(
-    stdio: Stdio,
-    *,
-    listener: int,
-    exit_path: str,
-    pid_path: str,
-    oom_fd: int = NONE,
-    kill_path: str = "",
-    cgroups: tuple[str, ...] = (),
-    exit_command: tuple[str, ...] = (),
-) -> Op:
-    flags = MONITOR_TERMINAL if stdio.terminal else 0
-    flags |= MONITOR_OPEN_STDIN if stdio.open_stdin else 0
-    flags |= MONITOR_STDIN_ONCE if stdio.stdin_once else 0
-    flags |= MONITOR_EPHEMERAL if stdio.ephemeral else 0
-    return Op(
-        "monitor",
-        flags=flags,
-        log_path=stdio.log_path,
-        log_max_bytes=stdio.log_max_bytes,
-        log_max_files=stdio.log_max_files,
-        listen_fd=listener,
-        exit_path=exit_path,
-        pid_path=pid_path,
-        stdin_fd=NONE,
-        stdout_fd=NONE,
-        stderr_fd=NONE,
-        oom_fd=oom_fd,
-        oom_kind=OOM_NONE if oom_fd == NONE else OOM_MEMORY_EVENTS,
-        kill_path=kill_path,
-        cgroups=cgroups,
-        exit_command=exit_command,
-        leave=ways_out(),
-    )
+def _or_none(fd: int) -> int:
+    return NONE if fd < 0 else fd
 
 
-def _open_oom_counter(cgroup: cgroups.Cgroup) -> int:
-    """The file whose line `oom_kill N` tells how many processes died for memory; both versions have it."""
+def _open_oom(cgroup: cgroups.Cgroup) -> tuple[int, int, int]:
+    """(kind, the file whose line `oom_kill N` tells how many processes died for memory, an eventfd that wakes for it
+    or NONE). See OOM_CONTROL and OOM_MEMORY_EVENTS."""
     path = cgroup.path("memory")
     if path is None:
-        return NONE
-    name = "memory.events" if cgroup.mode == "v2" else "memory.oom_control"
+        return OOM_NONE, NONE, NONE
+    kind = OOM_MEMORY_EVENTS if cgroup.mode == "v2" else OOM_CONTROL
+    name = "memory.events" if kind == OOM_MEMORY_EVENTS else "memory.oom_control"
     try:
-        return os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        counter = os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
+        return OOM_NONE, NONE, NONE
+    return kind, counter, _register_eventfd(path, counter) if kind == OOM_CONTROL else NONE
+
+
+def _register_eventfd(path: str, counter: int) -> int:
+    """An eventfd that the kernel counts up when memory is short (memcg v1, "OOM Control"); NONE where it refuses."""
+    watch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(path + "/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(control, b"%d %d" % (watch, counter))
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(watch)
         return NONE
+    return watch
 
 
 def _kill_file(cgroup: cgroups.Cgroup) -> str:

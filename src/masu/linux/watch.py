@@ -31,6 +31,9 @@ class Watch:
     def fileno(self) -> int:
         return self._fd
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def move(self, number: int) -> None:
         """To a descriptor that is at least `number`."""
         self._fd = fds.moved(self._fd, number)

@@ -21,12 +21,15 @@ NONE = 0xFFFFFFFF
 # name: (code, side, "field:type …"); codes are part of the wire format and never reused.
 TABLE: dict[str, tuple[int, str, str]] = {
     # flags MONITOR_*; listen is a bound SOCK_SEQPACKET socket; stdin, stdout, stderr are FIFOs or files of a
-    # client, or NONE for pipes of the monitor's own; cgroups are directories to rmdir after the exit.
+    # client, or NONE for pipes of the monitor's own; stdin_keep is the writing end of the client's stdin FIFO, closed
+    # when stdin may end with its writer; for oom see OOM_*; cgroups are directories to rmdir after the exit; logger is
+    # a program that takes the output, in place of stdout and stderr.
     "monitor": (
         1,
         "M",
         "flags:u log_path:s log_max_bytes:u log_max_files:u listen_fd:u exit_path:s pid_path:s stdin_fd:u stdout_fd:u "
-        "stderr_fd:u oom_fd:u oom_kind:u kill_path:s cgroups:l exit_command:l leave:l",
+        "stderr_fd:u stdin_keep_fd:u oom_fd:u oom_kind:u oom_watch_fd:u kill_path:s cgroups:l exit_command:l leave:l "
+        "logger:l logger_env:l",
     ),
     "adopt": (2, "H", "slot:u fd:u"),
     "open": (3, "H", "slot:u path:s flags:u"),
@@ -130,9 +133,12 @@ MONITOR_TERMINAL = 1
 MONITOR_OPEN_STDIN = 2
 MONITOR_STDIN_ONCE = 4
 MONITOR_EPHEMERAL = 8  # the exit status need not survive a power cut: no fsync
+MONITOR_COPY = 16  # the given descriptors are copied from and to: the container has pipes of the monitor's own
 
+# Both files have a line "oom_kill N", which is read at the exit; clients who want to know are told at once.
 OOM_NONE = 0
-OOM_MEMORY_EVENTS = 2  # memory.events of v2 or memory.oom_control of v1: its line "oom_kill N" is read at the exit
+OOM_CONTROL = 1  # memory.oom_control of v1; oom_watch is the eventfd that was registered for it, or NONE
+OOM_MEMORY_EVENTS = 2  # memory.events of v2, which wakes by itself
 
 TARGET_COPY_UP = 1  # tmpcopyup: what the target held is copied into the new file system
 TARGET_NOFOLLOW = 2

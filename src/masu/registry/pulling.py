@@ -129,7 +129,23 @@ class Fetcher:
             raise InvalidArgument("image", self._ref, detail=f"more than {graph.MAX_DEPTH} indexes in one another")
         graph.check_image(document)
         config = await self._blobs(document, resolved.remotes, concurrency, on_layer, wanted)
+        assert config is not None
         return Pulled(str(self._ref), target, descriptor, document, config)
+
+    async def everything(self, concurrency: int) -> Descriptor:
+        """All that the reference names, for every platform, attestations too; returns what it names."""
+        resolved = await self._resolve()
+        waiting: list[tuple[Descriptor, bytes | None, int]] = [(resolved.descriptor, resolved.raw, 0)]
+        while waiting:
+            descriptor, raw, depth = waiting.pop()
+            if depth > graph.MAX_DEPTH:
+                raise InvalidArgument("image", self._ref, detail=f"more than {graph.MAX_DEPTH} indexes in one another")
+            document = await self._document(descriptor, raw, resolved.remotes)
+            if isinstance(document, Index):
+                waiting += [(child, None, depth + 1) for child in document.manifests]
+            else:
+                await self._blobs(document, resolved.remotes, concurrency, None, None, is_image=False)
+        return resolved.descriptor
 
     async def _resolve(self) -> Resolved:
         note = self._note("")
@@ -225,7 +241,10 @@ class Fetcher:
         concurrency: int,
         on_layer: LayerHook | None,
         wanted: Platform | None,
-    ) -> ImageConfig:
+        *,
+        is_image: bool = True,
+    ) -> ImageConfig | None:
+        """Config and layers. Of what need not be an image the config is not read."""
         slots = asyncio.Semaphore(concurrency)
         first: dict[str, Descriptor] = {}
         for descriptor in (manifest.config, *manifest.layers):
@@ -242,8 +261,10 @@ class Fetcher:
             async with slots:
                 await self._blob(descriptor, remotes, progress)
 
-        async def get_config() -> ImageConfig:
+        async def get_config() -> ImageConfig | None:
             await tasks[manifest.config.digest]
+            if not is_image:
+                return None
             config = await in_thread(graph.read_config, self._ns, manifest)
             self._check_config(manifest, config, wanted)
             return config
@@ -251,6 +272,7 @@ class Fetcher:
         async def unpack() -> None:
             assert on_layer is not None
             config = await configuring
+            assert config is not None
             for i, layer in enumerate(manifest.layers):
                 await tasks[layer.digest]
                 await in_thread(on_layer, i, layer, manifest, config)

@@ -30,7 +30,7 @@ from masu.errors import (
 from masu.registry import graph
 from masu.registry.credentials import Credentials
 from masu.registry.progress import Quiet
-from masu.registry.resolving import first_of, remotes_for, scope, transport_for
+from masu.registry.resolving import Ask, first_of, remotes_for, scope, transport_for
 from masu.registry.rules import Rules
 from masu.registry.threads import in_thread, one_of
 from masu.registry.transport import Again, Answer, Body, Policy, Remote, body_of
@@ -63,8 +63,9 @@ async def push(
     insecure: bool = False,
     policy: Policy | None = None,
     chunk_bytes: int | None = None,
+    credentials: Ask | None = None,
 ) -> Descriptor:
-    """See masu.registry.push; this is its coroutine."""
+    """See masu.registry.push; this is its coroutine. `credentials`: Transport's `ask`."""
     if ref.digest:
         raise InvalidArgument("reference", ref, detail="a push goes to a tag, not to a digest")
     watcher = progress or Quiet()
@@ -73,7 +74,7 @@ async def push(
     target = await in_thread(graph.whole, ns, record.target, wanted, name)
     if target.digest != record.target.digest:
         watcher.status("", f"Only {target.platform or target.digest} of {name} is pushed")
-    async with transport_for(rules, ref, policy, auth) as transport:
+    async with transport_for(rules, ref, policy, auth, credentials) as transport:
         remotes = remotes_for(transport, ref, "push", insecure=insecure)
 
         async def ask(remote: Remote) -> None:

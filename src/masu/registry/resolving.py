@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from masu.registry.progress import Progress
 
 T = TypeVar("T")
+# (host, repository) -> credentials: somebody who is asked instead of the user's files.
+Ask = Callable[[str, str], Credentials | None]
 _ACCEPT = ", ".join(graph.DOCUMENT_TYPES)
 # What one endpoint cannot give, the next one may.
 _NEXT = (NotFound, PermissionDenied, Unavailable, DataLoss, FailedPrecondition, InvalidArgument, Unimplemented)
@@ -49,11 +51,13 @@ class Resolved:
     remotes: tuple[Remote, ...]
 
 
-def transport_for(rules: Rules, ref: Reference, policy: Policy | None, auth: Credentials | None) -> Transport:
+def transport_for(
+    rules: Rules, ref: Reference, policy: Policy | None, auth: Credentials | None, ask: Ask | None = None
+) -> Transport:
     # Credentials that the caller gives are for the registry itself, not for a mirror of it.
     own = rules.endpoints(ref.domain, capability="origin")[-1]
     host = own.host if not own.mirror_of else ""
-    return Transport(rules, policy=policy, credentials=auth, credentials_host=host)
+    return Transport(rules, policy=policy, credentials=auth, credentials_host=host, ask=ask)
 
 
 def remotes_for(transport: Transport, ref: Reference, capability: str, *, insecure: bool) -> tuple[Remote, ...]:

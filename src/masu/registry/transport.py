@@ -92,7 +92,8 @@ class Answer:
 class Transport:
     """The connections of one transfer; an async context manager.
 
-    `credentials` are for `credentials_host` alone; every other host's come from the user's files.
+    `credentials` are for `credentials_host` alone; every other host's come from the user's files, or from `ask`, which
+    is told the host and the repository and may take its time in a thread.
     """
 
     def __init__(
@@ -102,11 +103,13 @@ class Transport:
         policy: Policy | None = None,
         credentials: Credentials | None = None,
         credentials_host: str = "",
+        ask: Callable[[str, str], Credentials | None] | None = None,
     ) -> None:
         self.rules = rules
         self.policy = policy or Policy()
         self._credentials = credentials
         self._credentials_host = credentials_host
+        self._ask = ask
         self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
         self._proxies = urllib.request.getproxies()
@@ -136,6 +139,8 @@ class Transport:
     def find_credentials(self, host: str, repository: str) -> Credentials | None:
         if self._credentials is not None and host == self._credentials_host:
             return self._credentials
+        if self._ask is not None:
+            return self._ask(host, repository)
         return lookup(host, repository=repository)
 
     async def send(

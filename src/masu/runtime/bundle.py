@@ -43,9 +43,14 @@ def read(path: str, config: str = "config.json", *, to_run: bool = True) -> Bund
     """`config` is the configuration's name in the bundle, or a path. Raises NotFound without it, InvalidArgument with
     the JSON path of what is wrong in it, or, when it is `to_run`, of what this user may not do."""
     path = os.path.realpath(path)
+    return parse(path, read_config(path, config), to_run=to_run)
+
+
+def read_config(path: str, config: str = "config.json") -> bytes:
+    """The text of a bundle's configuration. Raises NotFound."""
     file = os.path.join(path, config)
     try:
-        text = fds.read_bounded(file, _MAX_CONFIG_BYTES)
+        return fds.read_bounded(file, _MAX_CONFIG_BYTES)
     except FileNotFoundError:
         if not os.path.isdir(path):
             raise NotFound("bundle", path, detail=f"chdir {path}: no such file or directory") from None
@@ -55,7 +60,6 @@ def read(path: str, config: str = "config.json", *, to_run: bool = True) -> Bund
             detail=f"JSON specification file {config} not found",
             hint="make one with `masu-oci spec`, or name the directory with --bundle",
         ) from None
-    return parse(path, text, to_run=to_run)
 
 
 def parse(path: str, text: bytes, *, to_run: bool = True) -> Bundle:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class ExecOptions:
-    """`cgroups` are places below the container's own, as of runc's --cgroup; the rest as in `create.Options`."""
+    """`cgroups` are places below the container's own, as of runc's --cgroup; `on_ready` is called with the pid before
+    the program may run; the rest as in `create.Options`."""
 
     __slots__ = (
         "cgroups", "console_fd", "ignore_paused", "monitor", "monitor_fds", "no_new_keyring",
@@ -45,7 +46,7 @@ class ExecOptions:
         no_new_keyring: bool = False,
         on_plan: Callable[[list[Op]], None] | None = None,
         on_step: Callable[[str], None] | None = None,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[int], None] | None = None,
         pid_file: str = "",
         pidfd_socket: str = "",
         preserve_fds: int = 0,
@@ -141,6 +142,19 @@ def execute(container: Container, process: Process, options: ExecOptions, warnin
     return launched
 
 
+def completed(process: Process, container: Container) -> Process:
+    """What `process` does not speak of is as confined as the container's own process, as in runc."""
+    own = container.config().process
+    if own is None:
+        return process
+    return process.replace(
+        capabilities=process.capabilities or own.capabilities,
+        rlimits=process.rlimits or own.rlimits,
+        apparmor_profile=process.apparmor_profile or own.apparmor_profile,
+        selinux_label=process.selinux_label or own.selinux_label,
+    )
+
+
 def _late(joins: tuple[str, ...], cgroup: Cgroup) -> tuple[tuple[str, ...], str]:
     """Apart from the rest the place in v1's pids hierarchy. Cloning in a cgroup that has as many processes as it may is
     EAGAIN, moving a process there is not (cgroup v1 pids, "Organisational operations"): whoever looks after a
@@ -194,7 +208,7 @@ class _Birth(Answers):
             handover.send_listener(self.config.linux.seccomp, self.container.state(), pid, self.listener_fd)
             os.close(self.listener_fd)
         if self.options.on_ready is not None:
-            self.options.on_ready()
+            self.options.on_ready(pid)
         self.step("setns_init: about to exec")
         return b""
 

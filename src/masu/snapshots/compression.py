@@ -1,4 +1,4 @@
-"""Layers' compressions as streams of chunks: gzip (isal, several members), zstd (several frames), none.
+"""Layers' compressions as streams of chunks: gzip (isal, several members), zstd (several frames), none; both ways.
 
 The whole stream must be well formed to its end: bytes after it, or a stream that stops early, are DataLoss.
 """
@@ -12,7 +12,14 @@ from masu.errors import DataLoss, InvalidArgument, ResourceExhausted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO
+    from typing import IO, Protocol
+
+    from masu.snapshots.diff import Sink
+
+    class _Compressing(Protocol):
+        def compress(self, data: bytes, /) -> bytes: ...
+        def flush(self) -> bytes: ...
+
 
 _READ = 256 << 10
 # A block holds at most 128 KiB: two terabytes.
@@ -141,3 +148,43 @@ def _read(fd: int, advance: Callable[[int], None], size: int = _READ) -> bytes:
     if data:
         advance(len(data))
     return data
+
+
+class Compressor:
+    """The other way: what is written goes compressed to `out`. The same bytes give the same stream; gzip without a
+    name and a time."""
+
+    def __init__(self, out: Sink, compression: str) -> None:
+        """Raises InvalidArgument."""
+        self._out = out
+        if compression == "gzip":
+            from isal import isal_zlib
+
+            # A window of 32 KiB with a gzip header (zlib.h, deflateInit2).
+            made: _Compressing = isal_zlib.compressobj(level=2, wbits=31)
+        elif compression == "zstd":
+            import zstandard
+
+            made = zstandard.ZstdCompressor(write_checksum=True).compressobj()
+        elif compression == "":
+            made = _Plain()
+        else:
+            raise InvalidArgument("compression", compression, detail='known are "gzip", "zstd" and ""')
+        self._made = made
+
+    def write(self, data: bytes) -> None:
+        if chunk := self._made.compress(data):
+            self._out.write(chunk)
+
+    def end(self) -> None:
+        """Writes what is left; nothing may follow."""
+        if chunk := self._made.flush():
+            self._out.write(chunk)
+
+
+class _Plain:
+    def compress(self, data: bytes) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""

@@ -91,7 +91,7 @@ class Store:
         }
         for (name,) in self.db.rows(
             "SELECT ns FROM images UNION SELECT ns FROM content UNION SELECT ns FROM containers"
-            " UNION SELECT ns FROM snapshots UNION SELECT ns FROM leases"
+            " UNION SELECT ns FROM snapshots UNION SELECT ns FROM leases UNION SELECT ns FROM sandboxes"
         ):
             found.setdefault(name, {})
         return dict(sorted(found.items()))
@@ -122,7 +122,7 @@ class Store:
     def delete_namespace(self, name: str) -> None:
         """Raises NotFound, FailedPrecondition when there is still something in it."""
         with self.db.write() as tx:
-            for noun in ("images", "containers", "snapshots", "content"):
+            for noun in ("images", "containers", "snapshots", "content", "sandboxes"):
                 if tx.row(f"SELECT 1 FROM {noun} WHERE ns=? LIMIT 1", (name,)) is not None:
                     raise FailedPrecondition("namespace", name, detail=f"still has {noun}")
             if name not in self.namespaces():

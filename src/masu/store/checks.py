@@ -41,9 +41,10 @@ def identifier(what: str, text: str) -> str:
     return text
 
 
-def key(what: str, text: str, *, empty: bool = False) -> str:
-    """A free name (snapshot key, image name, ingest ref): printable, no spaces, bounded."""
-    if (not text and not empty) or len(text) > MAX_KEY or not text.isprintable() or " " in text:
+def key(what: str, text: str, *, empty: bool = False, spaces: bool = False) -> str:
+    """A free name (image name, ingest ref): printable, bounded; without spaces, but that containerd's clients unpack
+    into snapshots whose keys have one ("extract-… sha256:…")."""
+    if (not text and not empty) or len(text) > MAX_KEY or not text.isprintable() or (" " in text and not spaces):
         raise InvalidArgument(what, text, detail=f"1 to {MAX_KEY} printable characters without spaces")
     return text
 

@@ -185,7 +185,7 @@ class Containers:
 
 def _values(container: Container) -> tuple[str, str, str, str, str, str, str]:
     if container.snapshot_key:
-        checks.key("snapshot key", container.snapshot_key)
+        checks.key("snapshot key", container.snapshot_key, spaces=True)
     if container.image:
         checks.key("image name", container.image)
     return (

@@ -24,6 +24,7 @@ from masu.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unav
 from masu.spec import times
 from masu.store import checks
 from masu.store.db import from_os_error
+from masu.store.events import Events
 from masu.store.ingest import (
     Status,
     Writer,
@@ -77,7 +78,7 @@ class Folders:
 
 
 class Content:
-    """The blobs of one namespace."""
+    """The blobs of one namespace. Publishes containerd's /content/{create,delete}."""
 
     __slots__ = ("_db", "_folders", "_ns")
 
@@ -169,6 +170,7 @@ class Content:
         with self._db.write(freeing=True) as tx:
             if not tx.execute("DELETE FROM content WHERE ns=? AND digest=?", (self._ns, digest)):
                 raise NotFound("content", digest)
+            Events(self._db, self._ns).publish("/content/delete", {"digest": digest})
             tx.after_commit(lambda: remove_blob_file(self._db, self._folders, digest))
 
     def writer(
@@ -327,6 +329,7 @@ def _info(row: tuple[str, int, str, str, str]) -> Info:
 def _insert(tx: Transaction, ns: str, digest: str, size: int, labels: dict[str, str]) -> None:
     now = times.now()
     tx.execute("INSERT INTO content VALUES(?,?,?,?,?,?)", (ns, digest, size, checks.dump(labels), now, now))
+    Events(tx.database, ns).publish("/content/create", {"digest": digest, "size": size})
 
 
 def add_to_lease(tx: Transaction, ns: str, lease: str, kind: str, name: str) -> None:

@@ -80,6 +80,11 @@ MIGRATIONS: tuple[str, ...] = (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, ns TEXT NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL,
         time TEXT NOT NULL);
     """,
+    """
+    CREATE TABLE sandboxes(
+        ns TEXT NOT NULL, id TEXT NOT NULL, labels TEXT NOT NULL, record TEXT NOT NULL, state TEXT NOT NULL,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY(ns, id)) WITHOUT ROWID;
+    """,
 )
 
 # The first to open the database after everybody has left reads all of the WAL that is not in the database yet

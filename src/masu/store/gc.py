@@ -8,7 +8,7 @@
                 containerd.io/gc.bref.{content,snapshot.<driver>,image,container}[.x]: the other way round, kept as
                 long as that is kept
                 a snapshot -> its parent; an unfinished write -> the digest it expects
-    ended by    containerd.io/gc.expire on leases and images
+    ended by    containerd.io/gc.expire on leases and images; an image that something else keeps stays
 
     1  one write transaction: mark; delete rows            nobody can refer to what is being deleted meanwhile
     2  for every file without a row: transaction { look again; unlink }; folders are first renamed out of the way
@@ -74,7 +74,9 @@ def collect(db: Database, root: str, *, now_ns: int | None = None) -> GcReport:
     now = time.time_ns() if now_ns is None else now_ns
     with db.write(freeing=True) as tx:
         _drop_rows_without_files(tx, folders, root, report)
-        marked = _Marker(tx, folders, now, report).run()
+        marker = _Marker(tx, folders, now, report)
+        marked = marker.run()
+        _sweep_images(tx, [node for node in marker.expired if node not in marked], report)
         _sweep_rows(tx, marked, report)
         newest = tx.row("SELECT max(seq) FROM events")
         tx.execute("DELETE FROM events WHERE seq<=?", (((newest and newest[0]) or 0) - events.KEPT,))
@@ -108,6 +110,7 @@ class _Marker:
         self.edges: dict[Node, list[Node]] = {}
         self.roots: list[Node] = []
         self.flat: list[Node] = []
+        self.expired: list[Node] = []
 
     def run(self) -> set[Node]:
         self._images()
@@ -156,13 +159,12 @@ class _Marker:
         for ns, name, digest, text in self.tx.rows("SELECT ns, name, digest, labels FROM images"):
             node = ("image", ns, name)
             labels = self._add_labels(node, text)
-            if leases.EXPIRE in labels and leases.is_over({leases.EXPIRE: labels[leases.EXPIRE]}, self.now_ns):
-                self.tx.execute("DELETE FROM images WHERE ns=? AND name=?", (ns, name))
-                events.Events(self.tx.database, ns).publish("/images/delete", {"name": name})
-                self.report.images.append((ns, name))
-                continue
-            self.roots.append(node)
             self._edge(node, ("content", ns, digest))
+            # One whose time is up is kept for as long as something else keeps it (gc.bref).
+            if leases.EXPIRE in labels and leases.is_over({leases.EXPIRE: labels[leases.EXPIRE]}, self.now_ns):
+                self.expired.append(node)
+            else:
+                self.roots.append(node)
 
     def _containers(self) -> None:
         for ns, id, driver, key, text in self.tx.rows(
@@ -206,6 +208,13 @@ class _Marker:
                 self.roots.append(node)
             for kind, name in self.tx.rows("SELECT type, id FROM lease_resources WHERE ns=? AND lease=?", (ns, id)):
                 (self.flat if flat else self.roots).append((kind, ns, name))
+
+
+def _sweep_images(tx: Transaction, images: list[Node], report: GcReport) -> None:
+    for _, ns, name in images:
+        tx.execute("DELETE FROM images WHERE ns=? AND name=?", (ns, name))
+        events.Events(tx.database, ns).publish("/images/delete", {"name": name})
+        report.images.append((ns, name))
 
 
 def _sweep_rows(tx: Transaction, marked: set[Node], report: GcReport) -> None:

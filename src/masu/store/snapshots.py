@@ -76,7 +76,7 @@ class SnapshotRecords:
         Called inside `transaction()`, so that the driver can make the folder before the row is seen. Raises
         AlreadyExists, NotFound for the parent, FailedPrecondition when that is not committed.
         """
-        checks.key("snapshot key", key)
+        checks.key("snapshot key", key, spaces=True)
         checked = checks.labels(labels)
         with self._db.write() as tx:
             parent_id = None
@@ -102,19 +102,21 @@ class SnapshotRecords:
         return id, chain
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], size: int, inodes: int) -> None:
-        """Turns the active snapshot `key` into the committed `name`; its labels are replaced.
+        """Turns the active snapshot `key` into the committed `name`, created now; its labels are replaced.
 
         Raises AlreadyExists for the name, NotFound and FailedPrecondition for the key.
         """
-        checks.key("snapshot name", name)
+        checks.key("snapshot name", name, spaces=True)
         checked = checks.labels(labels)
         with self._db.write() as tx:
             found = self.get(key)
             if found.kind != ACTIVE:
                 raise FailedPrecondition("snapshot", key, detail=f"is {found.kind}, not active")
+            now = times.now()
             done = tx.attempt(
-                "UPDATE snapshots SET key=?, kind='committed', labels=?, updated_at=?, size=?, inodes=? WHERE id=?",
-                (name, checks.dump(checked), times.now(), size, inodes, found.id),
+                "UPDATE snapshots SET key=?, kind='committed', labels=?, created_at=?, updated_at=?, size=?, inodes=?"
+                " WHERE id=?",
+                (name, checks.dump(checked), now, now, size, inodes, found.id),
             )
             if not done:
                 raise AlreadyExists("snapshot", name)

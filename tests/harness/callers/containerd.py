@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from harness.callers import Caller, Premises, document
 from harness.callers.archives import archive
-from harness.programs import MASU_OCI, peer
+from harness.programs import MASU_OCI, ROOT, peer
 
 IMAGE = "docker.io/library/busybox:latest"
 PLACES = """
@@ -55,14 +57,26 @@ class Containerd(Caller):
         self.words = [peer("ctr"), "--address", str(folder / "containerd.sock")]
         # The --root that the shim gives to whatever runtime it is.
         self.runtime_root = premises.path("/run/containerd/runc/default")
+        self._config: Path = config
         self._stack = ExitStack()
-        self._stack.enter_context(premises.daemon([peer("containerd"), "--config", config], [*self.words, "version"]))
+        self.begin()
         self.socket = folder / "containerd.sock"
         try:
             self.load("busybox", "default")
         except BaseException:
             self._stack.close()
             raise
+
+    def begin(self) -> None:
+        """Starts the daemon."""
+        words: list[str | Path] = [peer("containerd"), "--config", self._config]
+        self.pid = self._stack.enter_context(self.premises.daemon(words, [*self.words, "version"]))
+
+    def end(self, *, kill: bool = False) -> None:
+        """Ends it; what it has started goes on."""
+        if kill:
+            os.kill(self.pid, signal.SIGKILL)
+        self._stack.close()
 
     def load(self, name: str, namespace: str) -> None:
         """A test image as docker.io/library/NAME:latest."""
@@ -99,3 +113,59 @@ class Containerd(Caller):
             assert self.runtime_states() == []
         finally:
             self._stack.close()
+
+
+HANDLER = """
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.shim]
+runtime_type = "io.containerd.masu.v2"
+"""
+
+
+class Shims(Containerd):
+    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the handler `shim`."""
+
+    RUNTIME = "io.containerd.masu.v2"
+    RUN_ROOT = "/run/containerd/masu/default"
+
+    def __init__(self, premises: Premises) -> None:
+        premises.environment["PATH"] = f"{ROOT}:{os.environ['PATH']}"
+        # Newer ones would warn of cgroup v1 with each command.
+        premises.environment["CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS"] = "1"
+        super().__init__(premises, more=HANDLER)
+        self.runtime_root = premises.path(self.RUN_ROOT)
+
+    def own(self, id: str, *options: str, binary: str = "") -> list[str]:
+        cgroup = f"/{self.premises.cgroup}/{id}"
+        return ["run", "--runtime", self.RUNTIME, "--cgroup", cgroup, *options, IMAGE, id]
+
+    def shims(self) -> list[int]:
+        """The processes that serve."""
+        return [
+            pid for pid in self.premises.pids() if b"containerd-shim-masu-v2" in _words(pid) and b"serve" in _words(pid)
+        ]
+
+    def monitors(self) -> list[int]:
+        return [pid for pid in self.premises.pids() if _name(pid) == "masu:[monitor]"]
+
+    def mounts(self) -> list[str]:
+        """Root file systems that are mounted where containerd sees them."""
+        lines = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        return [line for line in lines if f"{self.premises.folder}/state" in line]
+
+    def sockets(self) -> list[str]:
+        folder = self.premises.path("/run/containerd/s")
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def _words(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static void on_signal(int number)
 }
 
 static struct held {
-	int fd, error;
+	int fd, error, pid;
 	dev_t device;
 	ino_t inode;
 	char name[256];
@@ -36,30 +37,35 @@ static struct held {
 } held[HELD_LIMIT];
 static int count;
 
+static bool name_of(const char *path, char name[256])
+{
+	ssize_t length = readlink(path, name, 255);
+	name[length > 0 ? length : 0] = '\0';
+	return length > 0;
+}
+
 static void take_hold(const char *pid, const char *word)
 {
 	char path[64], name[256];
 	struct stat st;
 	snprintf(path, sizeof path, "/proc/%.20s/exe", pid);
-	ssize_t length = readlink(path, name, sizeof name - 1);
-	if (length <= 0)
-		return;
-	name[length] = '\0';
-	if (!strstr(name, word) || count == HELD_LIMIT)
+	if (!name_of(path, name) || !strstr(name, word) || count == HELD_LIMIT)
 		return;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (fstat(fd, &st)) {
+	/* Asked again: between the two it may have executed another program. */
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	if (!name_of(path, name) || !strstr(name, word) || fstat(fd, &st)) {
 		close(fd);
 		return;
 	}
 	for (int i = 0; i < count; i++)
-		if (held[i].device == st.st_dev && held[i].inode == st.st_ino) {
+		if (held[i].device == st.st_dev && held[i].inode == st.st_ino && held[i].pid == atoi(pid)) {
 			close(fd);
 			return;
 		}
-	held[count] = (struct held){ .fd = fd, .device = st.st_dev, .inode = st.st_ino };
+	held[count] = (struct held){ .fd = fd, .pid = atoi(pid), .device = st.st_dev, .inode = st.st_ino };
 	memcpy(held[count].name, name, sizeof name);
 	printf("seen %s\n", held[count++].name);
 }

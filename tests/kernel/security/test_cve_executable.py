@@ -50,7 +50,7 @@ def test_cve_2019_5736(masu_oci: Runtime, own_probe_rootfs: Path, tmp_path: Path
         masu_oci("create", "--bundle", str(masu_oci.bundle(own_probe_rootfs, in_its_pid_namespace)), created)
         assert attack.read_line().startswith("seen ")
         masu_oci("delete", "--force", created)
-        # `exec`, raced: each time it is another mount, so each time that it is seen is told.
+        # `exec`, raced: each time it is another process, so each time that it is seen is told.
         begin = time.monotonic()
         while not attack.has_more():
             attack.exec("/bin/self", check=False)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 def run(call: Call) -> int:
     engine, options = engine_of(call), call.options
     kind = options.text("type")
+    if options.on("files"):
+        from masu.engine import filetree
+
+        for ref in call.args:
+            out("\n".join(filetree.lines(engine, engine.containers.find(ref))) + "\n")
+        return 0
     found: list[object] = []
     status = 0
     for ref in call.args:
@@ -71,6 +77,7 @@ COMMAND = Command(
     "Return low-level information on containers and images",
     flags=(
         Flag("format", "f", value="string", help="Format output using a Go template, or 'json'"),
+        Flag("files", help="Print the tree of files behind a container instead"),
         Flag("size", "s", help="Display total file sizes if the type is container"),
         Flag(
             "type",

@@ -21,7 +21,7 @@ from masu.cli.signals import Signals
 from masu.errors import FailedPrecondition, InvalidArgument, KernelError, MasuError
 from masu.linux import fds, process
 from masu.runtime.container import Container
-from masu.runtime.execute import ExecOptions, execute
+from masu.runtime.execute import ExecOptions, completed, execute
 from masu.spec import jsontext
 from masu.spec import runtime as spec
 
@@ -67,7 +67,7 @@ def _run(call: Call) -> int:
             console_fd=console,
             on_plan=plan_teller(call),
             on_step=log.debug,
-            on_ready=ours.prepare if ours is not None else None,
+            on_ready=(lambda _: ours.prepare()) if ours is not None else None,
             ignore_paused=options.on("ignore-paused"),
             pid_file=options.text("pid-file"),
             pidfd_socket=options.text("pidfd-socket"),
@@ -94,7 +94,7 @@ def process_of(call: Call, container: Container) -> Process:
             data = jsontext.loads(fds.read_bounded(path, 1 << 20), name=path)
         except FileNotFoundError:
             raise KernelError("open", path, ENOENT, where="--process") from None
-        return _completed(spec.parse_process(data, "process"), container)
+        return completed(spec.parse_process(data, "process"), container)
     if len(call.args) < 2:
         raise InvalidArgument("command", detail="process args cannot be empty", hint="masu-oci exec ID COMMAND")
     config = container.config()
@@ -115,19 +115,6 @@ def process_of(call: Call, container: Container) -> Process:
     _change_user(base, options.maybe("user"), options.all("additional-gids"))
     _add_capabilities(base, options.all("cap"))
     return spec.parse_process(base, "process")
-
-
-def _completed(wanted: Process, container: Container) -> Process:
-    """What a process.json does not speak of is as confined as the container's own process, as in runc."""
-    own = container.config().process
-    if own is None:
-        return wanted
-    return wanted.replace(
-        capabilities=wanted.capabilities or own.capabilities,
-        rlimits=wanted.rlimits or own.rlimits,
-        apparmor_profile=wanted.apparmor_profile or own.apparmor_profile,
-        selinux_label=wanted.selinux_label or own.selinux_label,
-    )
 
 
 def _change_user(base: dict[str, object], user: str | None, groups: list[str]) -> None:

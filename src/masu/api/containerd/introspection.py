@@ -1,0 +1,62 @@
+"""What the daemon is made of, and which one it is."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from masu.api.containerd import filters, plugins, values
+from masu.api.containerd.plugins import Plugin
+from masu.api.containerd.service import Call, Service
+from masu.api.proto import introspection_pb2 as pb
+from masu.api.proto.status_pb2 import Status
+from masu.errors import NotFound
+from masu.spec.platform import host
+
+
+class Introspection(Service):
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Introspection"]
+
+    def plugins(self, request: pb.PluginsRequest, call: Call) -> pb.PluginsResponse:
+        wanted = filters.parse(request.filters)
+        return pb.PluginsResponse(plugins=[_message(each) for each in self._plugins if wanted(_fields(each))])
+
+    def server(self, request: Empty, call: Call) -> pb.ServerResponse:
+        return pb.ServerResponse(uuid=self.site.id, pid=os.getpid(), pidns=os.stat("/proc/self/ns/pid").st_ino)
+
+    def plugin_info(self, request: pb.PluginInfoRequest, call: Call) -> pb.PluginInfoResponse:
+        for each in self._plugins:
+            if (each.type, each.id) == (request.type, request.id):
+                return pb.PluginInfoResponse(plugin=_message(each))
+        raise NotFound("plugin", f"{request.type}.{request.id}")
+
+    @functools.cached_property
+    def _plugins(self) -> list[Plugin]:
+        # Once: whether a snapshotter works is found by trying it.
+        return plugins.plugins(self.site, set(self.site.served.values()))
+
+
+def _fields(plugin: Plugin) -> filters.Fields:
+    def field(path: Sequence[str]) -> str | None:
+        return {"type": plugin.type, "id": plugin.id}.get(path[0])
+
+    return field
+
+
+def _message(plugin: Plugin) -> pb.Plugin:
+    message = pb.Plugin(
+        type=plugin.type,
+        id=plugin.id,
+        requires=plugin.requires,
+        exports=plugin.exports,
+        capabilities=plugin.capabilities,
+        platforms=[values.platform_message(host())] if plugin.of_platform else [],
+    )
+    if plugin.error:
+        code: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+        message.init_err.CopyFrom(Status(code=code, message=plugin.error))
+    return message

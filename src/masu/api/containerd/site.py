@@ -1,0 +1,90 @@
+"""What all services share: one state directory, an engine for each namespace, what the configuration says."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+
+from masu.api.containerd.collector import Collector, Settings
+from masu.api.containerd.exits import Exits
+from masu.api.containerd.feed import BUFFER, Feed
+from masu.api.containerd.streams import Streams
+from masu.engine import Engine
+from masu.store import Store, checks, open_store
+
+# containerd's, whose clients ask for it when they are told nothing else.
+DEFAULT_RUNTIME = "io.containerd.runc.v2"
+
+
+class Site:
+    """`root` and `run` as the engine has them; `snapshotter` "" for the best that works here.
+
+    Safe for many threads. Raises what `open_store` does.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        run: str,
+        *,
+        snapshotter: str = "",
+        runtime: str = DEFAULT_RUNTIME,
+        gc: Settings | None = None,
+        event_buffer: int = BUFFER,
+        hosts_dirs: Sequence[str] = (),
+        downloads: int = 3,
+    ) -> None:
+        self.root = os.path.abspath(root)
+        self.run = os.path.abspath(run)
+        os.makedirs(self.run, 0o700, exist_ok=True)
+        self.runtime = runtime
+        # For transfers: directories of hosts.toml, blobs of one image at a time.
+        self.hosts_dirs = tuple(hosts_dirs)
+        self.downloads = downloads
+        self.streams = Streams()
+        # The services: name -> plugin id (table.py).
+        self.served: dict[str, str] = {}
+        self.store: Store = open_store(self.root)
+        self.collector = Collector(self.store.gc, gc)
+        self.feed = Feed(self.store, buffer=event_buffer)
+        self._snapshotter = snapshotter
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+        self.exits = Exits(self.store, self.engine)
+
+    def namespace(self, name: str) -> str:
+        """The name, checked. Raises InvalidArgument."""
+        return checks.identifier("namespace", name)
+
+    def engine(self, namespace: str) -> Engine:
+        """The same for every call; all share one store."""
+        found = self._engines.get(namespace)
+        if found is None:
+            with self._lock:
+                found = self._engines.setdefault(
+                    namespace, Engine(self.root, self.run, self.namespace(namespace), store=self.store)
+                )
+        return found
+
+    @property
+    def id(self) -> str:
+        """A UUID of the state directory, made by whoever asks first."""
+        path = f"{self.root}/uuid"
+        try:
+            with open(path) as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            new = f"{path}.{os.urandom(4).hex()}"
+            with open(new, "x") as file:
+                file.write(str(uuid.uuid4()))
+            try:
+                os.link(new, path)  # of several that make one at once the first wins
+            except FileExistsError:
+                pass
+            os.unlink(new)
+            return self.id
+
+    def close(self) -> None:
+        self.store.close()

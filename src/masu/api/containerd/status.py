@@ -1,0 +1,60 @@
+"""Errors as gRPC statuses, in containerd's words.
+
+Clients decide by the code. containerd's own cut the words of the code from the end of a message and put their own
+error behind it (errdefs), so they stand there: `image "x": not found`.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from masu.errors import MasuError, describe_errno
+
+# kind -> code, the words that a message ends with.
+_CODES = {
+    "invalid_argument": (grpc.StatusCode.INVALID_ARGUMENT, "invalid argument"),
+    "not_found": (grpc.StatusCode.NOT_FOUND, "not found"),
+    "already_exists": (grpc.StatusCode.ALREADY_EXISTS, "already exists"),
+    "failed_precondition": (grpc.StatusCode.FAILED_PRECONDITION, "failed precondition"),
+    "permission_denied": (grpc.StatusCode.PERMISSION_DENIED, "permission denied"),
+    "unavailable": (grpc.StatusCode.UNAVAILABLE, "unavailable"),
+    "unimplemented": (grpc.StatusCode.UNIMPLEMENTED, "not implemented"),
+    "resource_exhausted": (grpc.StatusCode.RESOURCE_EXHAUSTED, "resource exhausted"),
+    # A blob that is not what it was said to be: containerd calls that a failed precondition.
+    "data_loss": (grpc.StatusCode.FAILED_PRECONDITION, "failed precondition"),
+    "canceled": (grpc.StatusCode.CANCELLED, "canceled"),
+    "out_of_range": (grpc.StatusCode.OUT_OF_RANGE, "out of range"),
+    "kernel": (grpc.StatusCode.UNKNOWN, ""),
+}
+# What containerd calls some of the things, in some of the cases.
+_NOUNS = {
+    ("content", "not_found"): "content digest {}",
+    ("content", "already_exists"): "content {}",
+    ("snapshot", "not_found"): "snapshot {} does not exist",
+    ("parent snapshot", "not_found"): "parent snapshot {} does not exist",
+    ("ingest", "not_found"): "reference {}",
+    ("ingest", "unavailable"): "ref {} locked",
+}
+
+
+class OutOfRange(MasuError):
+    """A place beyond the end; of this protocol alone."""
+
+    kind = "out_of_range"
+    verb = ""
+
+
+def status_of(error: MasuError) -> tuple[grpc.StatusCode, str]:
+    """The code and the message for a client."""
+    code, words = _CODES.get(error.kind, (grpc.StatusCode.UNKNOWN, ""))
+    subject = error.what
+    if error.obj:
+        subject = _NOUNS.get((error.what, error.kind), error.what + ' "{}"').replace("{}", error.obj)
+    parts = [error.where, subject, error.syscall]
+    if error.errno:
+        parts.append(describe_errno(error.errno))
+    parts.append(f"{error.detail} ({error.hint})" if error.hint else error.detail)
+    parts.extend(f"while cleaning up: {also}" for also in error.cleanup)
+    text = ": ".join(part for part in [*parts, words] if part)
+    # What containers and images are called may hold anything; a status is one line.
+    return code, "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

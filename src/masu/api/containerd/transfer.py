@@ -1,0 +1,318 @@
+"""Transfers: images from here to there, at the daemon's side of the socket.
+
+    OCIRegistry       ─► ImageStore           pull, and unpack
+    ImageStore        ─► OCIRegistry          push
+    ImageStore        ─► ImageStore           tag
+    ImageImportStream ─► ImageStore           import, and unpack
+    ImageStore        ─► ImageExportStream    export
+    ImageImportStream ─► ImageExportStream    the bytes as they are
+
+How far it is goes to the client's progress stream, in containerd's events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from masu.api.containerd import transfer_names, values
+from masu.api.containerd.service import Call, Service
+from masu.api.containerd.streams import Receiver, Sender, Stream
+from masu.api.containerd.transfer_progress import Progress
+from masu.api.containerd.transfer_registry import Registry
+from masu.api.proto import transfer_pb2 as pb
+from masu.api.proto import transfer_types_pb2 as types
+from masu.engine import archive, archiveload, archivesave
+from masu.engine.tarindex import TarWriter
+from masu.errors import InvalidArgument, NotFound, Unimplemented
+from masu.registry import graph
+from masu.registry.pulling import Fetcher, LayerHook
+from masu.registry.pushing import push
+from masu.registry.resolving import transport_for
+from masu.snapshots import choose, unpack
+from masu.spec import platform as platforms
+from masu.spec.image import Descriptor, ImageConfig, Manifest
+from masu.spec.platform import Platform
+from masu.store import NamespaceStore
+
+_PIPE_READ = 256 << 10
+_KINDS: dict[str, type[Message]] = {
+    str(kind.DESCRIPTOR.full_name): kind
+    for kind in (types.OCIRegistry, types.ImageStore, types.ImageImportStream, types.ImageExportStream)
+}
+
+
+class Transfer(Service):
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Transfer"]
+
+    async def transfer(self, request: pb.TransferRequest, call: Call) -> Empty:
+        source, destination = _opened(request.source), _opened(request.destination)
+        watching: Stream | None = None
+        if request.options.progress_stream:
+            watching = self.site.streams.get(call.namespace, request.options.progress_stream)
+        progress = Progress(watching)
+        try:
+            await self._way(source, destination)(source, destination, call, progress)
+        finally:
+            if watching is not None:
+                await watching.close()
+            self.site.collector.dirty()
+        return Empty()
+
+    def _way(self, source: Message, destination: Message) -> Callable[..., Awaitable[None]]:
+        ways: dict[tuple[type, type], Callable[..., Awaitable[None]]] = {
+            (types.OCIRegistry, types.ImageStore): self._pull,
+            (types.ImageStore, types.OCIRegistry): self._push,
+            (types.ImageStore, types.ImageStore): self._tag,
+            (types.ImageImportStream, types.ImageStore): self._import,
+            (types.ImageStore, types.ImageExportStream): self._export,
+            (types.ImageImportStream, types.ImageExportStream): self._echo,
+        }
+        found = ways.get((type(source), type(destination)))
+        if found is None:
+            names = [str(each.DESCRIPTOR.full_name) for each in (source, destination)]
+            raise Unimplemented("transfer", detail=f"from {names[0]} to {names[1]}")
+        return found
+
+    # ---- registries ----
+
+    async def _pull(self, source: types.OCIRegistry, store: types.ImageStore, call: Call, progress: Progress) -> None:
+        registry, ns = self._registry(source, call), call.ns
+        progress.say(f"Resolving from {registry}")
+        wanted = [values.platform(each) for each in store.platforms]
+        async with self._leased(call) as lease:
+            async with transport_for(registry.rules, registry.ref, None, None, registry.credentials) as transport:
+                progress.begin(registry.given, "downloading")
+                progress.say(f"Pulling from {registry}")
+                progress.say("fetching image content", registry.given)
+                fetcher = Fetcher(ns, transport, registry.ref, progress, lease, insecure=False)
+                target: Descriptor | None = None
+                for each in wanted:
+                    hook = self._unpacking(store, each, ns, progress)
+                    target = (await fetcher.pull(each, self.site.downloads, hook)).target
+                if target is None:
+                    target = await fetcher.everything(self.site.downloads)
+                    await call.run(self._unpack, store, target, ns, progress)
+            names = transfer_names.plain(store, target.digest)
+            await self._save(store, names, target, call, progress)
+        progress.say(f"Completed pull from {registry}")
+
+    async def _push(
+        self, store: types.ImageStore, destination: types.OCIRegistry, call: Call, progress: Progress
+    ) -> None:
+        registry, ns = self._registry(destination, call), call.ns
+        image = await call.run(ns.images.get, store.name)
+        progress.say(f"Pushing to {registry}")
+        progress.begin(store.name, "uploading")
+        progress.say("pushing content", store.name, image.target)
+        await push(
+            ns,
+            registry.ref,
+            source=store.name,
+            rules=registry.rules,
+            wanted=values.platform(store.platforms[0]) if len(store.platforms) == 1 else None,
+            progress=progress,
+            credentials=registry.credentials,
+        )
+        progress.say("pushed content", store.name, image.target)
+        progress.say(f"Completed push to {registry}", target=image.target)
+
+    def _registry(self, message: types.OCIRegistry, call: Call) -> Registry:
+        stream = message.resolver.auth_stream
+        return Registry(message, self.site, self.site.streams.get(call.namespace, stream) if stream else None)
+
+    # ---- names ----
+
+    async def _tag(self, source: types.ImageStore, store: types.ImageStore, call: Call, progress: Progress) -> None:
+        image = await call.run(call.ns.images.get, source.name)
+        await self._save(store, transfer_names.plain(store, image.target.digest), image.target, call, progress)
+
+    async def _save(
+        self,
+        store: types.ImageStore,
+        names: list[tuple[str, bool]],
+        target: Descriptor,
+        call: Call,
+        progress: Progress,
+    ) -> None:
+        for name in await call.run(transfer_names.save, call.ns, store, names, target):
+            progress.say("saved", name, target)
+
+    # ---- archives ----
+
+    async def _import(
+        self, source: types.ImageImportStream, store: types.ImageStore, call: Call, progress: Progress
+    ) -> None:
+        progress.say("Importing")
+        fd = os.open("/var/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        opened = False
+        try:
+            receiver = Receiver(self.site.streams.get(call.namespace, source.stream))
+            while data := await receiver.read():
+                await call.run(_write_all, fd, data)
+            await call.run(os.lseek, fd, 0, os.SEEK_SET)
+            async with self._leased(call) as lease:
+                opened = True
+                entries = await call.run(self._load, fd, store, call.ns, lease)
+                saved = 0
+                for annotations, target in entries:
+                    await call.run(self._unpack, store, target, call.ns, progress)
+                    names = transfer_names.annotated(store, annotations, target.digest)
+                    if names:
+                        await self._save(store, names, target, call, progress)
+                    saved += len(names)
+                if store.name and len(entries) == 1:
+                    # The index of the archive has one image: the client's name for it is that image's.
+                    await self._save(store, [(store.name, False)], entries[0][1], call, progress)
+                elif not saved:
+                    raise NotFound("image name", detail="none was given and none was found in the archive")
+        finally:
+            if not opened:
+                os.close(fd)
+        progress.say("Completed import")
+
+    def _load(
+        self, fd: int, store: types.ImageStore, ns: NamespaceStore, lease: str
+    ) -> list[tuple[dict[str, str], Descriptor]]:
+        """What the archive holds, in the store afterwards; `fd` is closed."""
+        wanted = values.platform(store.platforms[0]) if len(store.platforms) == 1 else None
+        source = archiveload.open_archive(fd)
+        try:
+            if source.has("index.json") and source.has("oci-layout"):
+                found = archiveload.layout_entries(ns, source, lease, wanted)
+                return [(dict(entry.annotations), target) for entry, target in found]
+            if source.has("manifest.json"):
+                named = archiveload.load_docker(ns, source, lease)
+            elif source.has("repositories"):
+                named = archiveload.load_docker_v1(ns, source, lease)
+            else:
+                raise InvalidArgument("image archive", detail="neither an OCI layout nor a docker-archive")
+            nameless = f"{archive.DANGLING}@"
+            return [
+                ({} if name.startswith(nameless) else {transfer_names.IMAGE_NAME: name}, target)
+                for name, target in named
+            ]
+        finally:
+            source.close()
+
+    async def _export(
+        self, store: types.ImageStore, destination: types.ImageExportStream, call: Call, progress: Progress
+    ) -> None:
+        progress.say("Exporting")
+        stream = self.site.streams.get(call.namespace, destination.stream)
+        names = [store.name] if store.name else []
+        for ref in store.extra_references:
+            if ref.is_prefix:
+                raise Unimplemented("export", ref.name, detail="names by their prefix")
+            names.append(ref.name)
+        try:
+            chosen = await call.run(_chosen, call.ns, names, destination)
+            async with self._leased(call):
+                await self._through_pipe(
+                    lambda fd: archivesave.write_oci(call.ns, chosen, TarWriter(fd)), Sender(stream), call
+                )
+        finally:
+            await stream.close()
+        progress.say("Completed export")
+
+    async def _echo(
+        self, source: types.ImageImportStream, destination: types.ImageExportStream, call: Call, progress: Progress
+    ) -> None:
+        receiver = Receiver(self.site.streams.get(call.namespace, source.stream))
+        stream = self.site.streams.get(call.namespace, destination.stream)
+        sender = Sender(stream)
+        try:
+            while data := await receiver.read():
+                await sender.write(data)
+        finally:
+            await stream.close()
+
+    async def _through_pipe(self, write: Callable[[int], None], sender: Sender, call: Call) -> None:
+        """What `write` writes in a thread goes to the client; when that has gone `write` gets EPIPE."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+
+        def fill() -> None:
+            try:
+                write(writing)
+            finally:
+                os.close(writing)
+
+        filling = asyncio.ensure_future(call.run(fill))
+        try:
+            while data := await call.run(os.read, reading, _PIPE_READ):
+                await sender.write(data)
+        finally:
+            os.close(reading)
+            await asyncio.wait({filling})
+        filling.result()
+
+    # ---- unpacking ----
+
+    def _unpacking(
+        self, store: types.ImageStore, wanted: Platform, ns: NamespaceStore, progress: Progress
+    ) -> LayerHook | None:
+        """Unpacks each layer of a pull while the next ones arrive, if the client wants that platform unpacked."""
+        drivers = [each.snapshotter for each in store.unpacks if values.platform(each.platform) == wanted]
+        if not drivers:
+            return None
+        snapshotters = [choose(ns, driver) for driver in drivers]
+
+        def unpack_layer(index: int, layer: Descriptor, manifest: Manifest, config: ImageConfig) -> None:
+            # The image as far as it goes: what is there already is found again.
+            rootfs = config.rootfs.replace(diff_ids=config.rootfs.diff_ids[: index + 1])
+            below, known = manifest.replace(layers=manifest.layers[: index + 1]), config.replace(rootfs=rootfs)
+            for snapshotter in snapshotters:
+                unpack(ns, below, known, snapshotter, progress=progress)
+
+        return unpack_layer
+
+    def _unpack(self, store: types.ImageStore, target: Descriptor, ns: NamespaceStore, progress: Progress) -> None:
+        for each in store.unpacks:
+            try:
+                chosen = graph.choose(ns, target, values.platform(each.platform))
+                manifest = graph.read_document(ns, chosen)
+            except NotFound:
+                continue  # an image for other machines
+            if isinstance(manifest, Manifest):
+                config = graph.read_config(ns, manifest)
+                if platforms.matches(config.platform, values.platform(each.platform)):
+                    unpack(ns, manifest, config, choose(ns, each.snapshotter), progress=progress)
+
+    @asynccontextmanager
+    async def _leased(self, call: Call) -> AsyncIterator[str]:
+        """The client's lease, or one of our own that ends with the block, or with this process."""
+        if call.lease is not None:
+            await call.run(call.ns.leases.get, call.lease)
+            yield call.lease
+            return
+        held = await call.run(call.ns.leases.hold, "transfer")
+        try:
+            yield held.id
+        finally:
+            await call.run(held.end)
+
+
+def _opened(message: Any) -> Message:
+    kind = _KINDS.get(message.type_url.rpartition("/")[2])
+    if kind is None:
+        raise Unimplemented("transfer", message.type_url[:128], detail="a kind that is not known here")
+    return kind.FromString(message.value)
+
+
+def _chosen(ns: NamespaceStore, names: list[str], destination: types.ImageExportStream) -> list[tuple[str, Descriptor]]:
+    if not names:
+        raise InvalidArgument("image", detail="at least one is wanted")
+    wanted = values.platform(destination.platforms[0]) if len(destination.platforms) == 1 else None
+    return [(name, graph.whole(ns, ns.images.get(name).target, wanted, name)) for name in names]
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

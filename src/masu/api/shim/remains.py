@@ -1,0 +1,62 @@
+"""The end of a container whose shim is no more: what containerd has `containerd-shim-masu-v2 delete` do.
+
+After kill -9 of anything whatever: the container is ended, what it had is taken away, and how it ended is told.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from masu.api.proto import small
+from masu.api.shim import rootfs
+from masu.api.shim.publisher import timestamp
+from masu.errors import MasuError, NotFound, Unavailable
+from masu.isolation import namespaces
+from masu.isolation.attach import Attachment
+from masu.runtime import delete as runtime_delete
+from masu.runtime.container import Container
+from masu.spec import times
+
+_MONITOR_DEADLINE_S = 5.0
+_KILLED = 128 + 9
+
+
+def clear(root: str, id: str, bundle: str) -> tuple[small.DeleteResponse, list[str]]:
+    """Ends and removes the container `id`, if there is one; how it ended, and warnings."""
+    warnings: list[str] = []
+    response = small.DeleteResponse(exit_status=_KILLED, exited_at=timestamp(time.time_ns()))
+    try:
+        container = Container.open(root, id)
+    except NotFound:
+        container = None
+    except MasuError:
+        container = Container.salvage(root, id)
+    if container is not None:
+        response.pid = container.facts.pid
+        if container.facts.pid:
+            namespaces.end_orphan(container)
+            _wait_monitor(container)
+        ended = namespaces.read_exit(f"{container.directory}/exit")
+        if ended is not None:
+            response.exit_status = ended.status
+            response.exited_at = timestamp(times.parse(ended.exited_at))
+        try:
+            warnings += runtime_delete.delete(container, force=True)
+        except NotFound:
+            pass
+    rootfs.unmount_all(f"{bundle}/rootfs")
+    return response, warnings
+
+
+def _wait_monitor(container: Container) -> None:
+    """Until the monitor has written down the end, and taken the cgroups away."""
+    try:
+        with Attachment.connect(namespaces.socket_path(container), 0) as attachment:
+            poll = select.poll()
+            poll.register(attachment.fd, select.POLLIN)
+            while poll.poll(_MONITOR_DEADLINE_S * 1000):
+                if attachment.receive()[0] in ("x", ""):
+                    return
+    except (NotFound, Unavailable, FileNotFoundError):
+        pass  # it has gone already

@@ -1,0 +1,149 @@
+"""masud as a whole: the site, the services, their sockets, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from masu.api.containerd.collector import Settings
+from masu.api.containerd.site import Site
+from masu.api.containerd.table import services
+from masu.daemon import activation
+from masu.daemon.config import GC, TRANSFER, Config
+from masu.daemon.server import Server, Threads
+from masu.daemon.sockets import Place
+from masu.errors import Unavailable
+from masu.linux import process
+
+logger = logging.getLogger("masud")
+GRACE_S = 2.0
+
+
+class Daemon:
+    """A context: what it opened is shut at its end. Containers run on."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises what opening the store does."""
+        self.config = config
+        self.address = config.address
+        if config.flag("masu", "subreaper"):
+            process.become_subreaper()
+        self._oom_score(config.number("oom_score"))
+        self.site = Site(
+            config.root,
+            config.state,
+            snapshotter=config.text("masu", "snapshotter"),
+            gc=_gc_settings(config),
+            hosts_dirs=config.hosts_dirs,
+            downloads=config.number("plugins", TRANSFER, "max_concurrent_downloads"),
+            event_buffer=config.number("masu", "event_buffer"),
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.callback(self.site.close)
+            await self._begin(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """All in the order in which it is needed; what is begun ends in the reverse one."""
+        config, site = self.config, self.site
+        site.collector.start()
+        stack.callback(site.collector.stop)
+        site.exits.start()
+        stack.callback(site.exits.stop)
+        self._threads = Threads(config.number("masu", "threads"))
+        stack.callback(self._threads.close)
+        site.feed.start()
+        stack.push_async_callback(site.feed.stop)
+        follower = asyncio.create_task(self._follow(), name="exits")
+        stack.callback(follower.cancel)
+        await self._listen(stack)
+        await self._begin_http(stack)
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """gRPC on its address, or behind the socket that the service manager has opened."""
+        config = self.config
+        self._server = Server(
+            self.site,
+            services(self.site),
+            self._threads,
+            max_receive_bytes=config.number("grpc", "max_recv_message_size"),
+            max_send_bytes=config.number("grpc", "max_send_message_size"),
+            max_streams=config.number("masu", "max_streams"),
+        )
+        opened = activation.inherited()
+        if opened is not None:
+            self.address = str(opened.getsockname())
+            place = Place(f"{config.state}/activated.sock")
+        else:
+            place = Place(self.address, config.number("grpc", "uid"), config.number("grpc", "gid"))
+        stack.callback(place.close)
+        with place.binding() as address:
+            try:
+                self._server.listen(f"unix:{address}")
+            except RuntimeError as error:
+                raise Unavailable("socket", place.path, detail=str(error)) from None
+        await self._server.start()
+        stack.push_async_callback(self._server.stop, GRACE_S)
+        if opened is not None:
+            relay = await activation.Relay.start(opened, place.address)
+            stack.push_async_callback(relay.close)
+
+    async def _begin_http(self, stack: AsyncExitStack) -> None:
+        """What is configured of it: the HTTP server is loaded for nothing else."""
+        config = self.config
+        if not config.text("metrics", "address") and not config.text("debug", "address"):
+            return
+        from masu.daemon import debug, metrics
+        from masu.daemon.http import Http
+
+        if address := config.text("metrics", "address"):
+            page = metrics.application(lambda: self._threads.run(metrics.page, self.site, self._server.calls))
+            stack.push_async_callback((await Http.on_port(page, address)).close)
+        if path := config.text("debug", "address"):
+            owner = config.number("debug", "uid"), config.number("debug", "gid")
+            stack.push_async_callback((await Http.on_socket(debug.application(), path, *owner)).close)
+
+    async def _follow(self) -> None:
+        """What other programs start on this state (`masu run`) is watched, too."""
+        found = await self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
+        async for event in found:
+            await self._threads.run(self.site.exits.watch, event.namespace, str(event.payload.get("container_id")))
+
+    def reload(self, config: Config) -> None:
+        """What can change while it runs: the log, the registries' settings."""
+        self.config = config
+        self.site.hosts_dirs = tuple(config.hosts_dirs)
+        self.site.downloads = config.number("plugins", TRANSFER, "max_concurrent_downloads")
+
+    def _oom_score(self, score: int) -> None:
+        if score:
+            try:
+                with open("/proc/self/oom_score_adj", "w") as file:
+                    file.write(str(score))
+            except OSError as error:
+                # Below what it is: CAP_SYS_RESOURCE, which many machines' root lacks.
+                logger.warning("oom_score %d could not be set: %s", score, os.strerror(error.errno or 0))
+
+
+def _gc_settings(config: Config) -> Settings:
+    def at(name: str) -> tuple[str, str, str]:
+        return ("plugins", GC, name)
+
+    return Settings(
+        pause_threshold=config.real(*at("pause_threshold")),
+        deletion_threshold=config.number(*at("deletion_threshold")),
+        schedule_delay_s=config.seconds(*at("schedule_delay")),
+        startup_delay_s=config.seconds(*at("startup_delay")),
+    )

@@ -1,0 +1,80 @@
+"""Unix sockets: where they are, who may use them, who listens there already.
+
+root's are 0600. One for a group lies in a directory of its own, 0711, and is 0660 (design, "State"): the state
+directory stays shut. A path too long for sockaddr_un (108 bytes, unix(7)) is bound through /proc/self/fd.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from masu.errors import AlreadyExists, FailedPrecondition
+
+_SUN_PATH = 107
+
+
+class Place:
+    """A path to bind: `address` is its short form, good until `close`. Raises AlreadyExists when somebody listens
+    there, FailedPrecondition when something else lies there."""
+
+    def __init__(self, path: str, uid: int = 0, gid: int = 0) -> None:
+        self.path = os.path.abspath(path)
+        self._uid, self._gid = uid, gid
+        folder, name = os.path.split(self.path)
+        os.makedirs(folder, 0o711, exist_ok=True)
+        self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        short = len(os.fsencode(self.path)) <= _SUN_PATH
+        self.address = self.path if short else f"/proc/self/fd/{self._folder}/{name}"
+        try:
+            self._make_way()
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def _make_way(self) -> None:
+        try:
+            there = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(there.st_mode):
+            raise FailedPrecondition("socket", self.path, detail="something that is no socket lies there")
+        if somebody_listens(self.address):
+            raise AlreadyExists("socket", self.path, detail="a daemon listens there")
+        os.unlink(self.path)
+
+    @contextmanager
+    def binding(self) -> Iterator[str]:
+        """Inside, a socket bound to the given address is nobody's but its owner's; afterwards it is open to those
+        that it is for. The umask is the process's: nothing else may make files meanwhile."""
+        before = os.umask(0o177)
+        try:
+            yield self.address
+        finally:
+            os.umask(before)
+        if self._uid or self._gid:
+            os.chown(self.address, self._uid, self._gid)
+            os.chmod(self.address, 0o660)
+
+    def close(self) -> None:
+        """The socket goes."""
+        try:
+            os.unlink(self.address)
+        except FileNotFoundError:
+            pass
+        os.close(self._folder)
+
+
+def somebody_listens(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as talk:
+        talk.setblocking(False)
+        try:
+            talk.connect(address)
+        except BlockingIOError:
+            return True  # somebody whose queue is full
+        except OSError:
+            return False
+        return True

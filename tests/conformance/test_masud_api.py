@@ -1,0 +1,377 @@
+"""masud's gRPC as no well-behaved client uses it: broken writes, slow and greedy clients, huge messages; health and
+reflection; events in order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.empty_pb2 import Empty
+from harness.engine import Masu
+from harness.grpcclient import Client
+from harness.masud import COLLECT_WHEN_ASKED, Masud
+
+from masu.api.containerd.table import SERVICES
+from masu.api.proto import (
+    content_pb2,
+    event_types_pb2,
+    events_pb2,
+    health_pb2,
+    images_pb2,
+    leases_pb2,
+    namespaces_pb2,
+    reflection_pb2,
+    snapshots_pb2,
+    types_pb2,
+    version_pb2,
+)
+
+pytestmark = pytest.mark.root
+
+CONTENT = content_pb2.DESCRIPTOR.services_by_name["Content"]
+EVENTS = events_pb2.DESCRIPTOR.services_by_name["Events"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+IMAGES = images_pb2.DESCRIPTOR.services_by_name["Images"]
+LEASES = leases_pb2.DESCRIPTOR.services_by_name["Leases"]
+NAMESPACES = namespaces_pb2.DESCRIPTOR.services_by_name["Namespaces"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+SNAPSHOTS = snapshots_pb2.DESCRIPTOR.services_by_name["Snapshots"]
+VERSION = version_pb2.DESCRIPTOR.services_by_name["Version"]
+
+Write = content_pb2.WriteContentRequest
+BEGIN = "/test/begin"
+CONFIG = "version = 3\n[masu]\nevent_buffer = 100\n" + COLLECT_WHEN_ASKED
+
+
+@pytest.fixture(scope="module")
+def masud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Masud]:
+    with Masud(tmp_path_factory.mktemp("masud"), CONFIG) as it:
+        yield it
+
+
+@pytest.fixture
+def client(masud: Masud) -> Iterator[Client]:
+    with Client(masud.socket) as it:
+        yield it
+
+
+def code(call: Any) -> tuple[str, str]:
+    """The status and words of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call()) if callable(call) else list(call)
+    error: Any = caught.value
+    return error.code().name, error.details()
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+# ---- writes ----
+
+
+def test_a_write_in_pieces(client: Client) -> None:
+    data = os.urandom(3_000_000)
+    first, second = data[:1_000_000], data[1_000_000:]
+    answers = list(
+        client(
+            CONTENT,
+            "Write",
+            [
+                Write(action="STAT", ref="pieces", total=len(data), expected=digest(data)),
+                Write(action="WRITE", ref="pieces", data=first),
+                Write(action="COMMIT", ref="pieces", offset=len(first), data=second, labels={"a": "b"}),
+            ],
+        )
+    )
+    assert [each.offset for each in answers] == [0, len(first), len(data)]
+    assert [each.digest for each in answers] == [digest(b""), digest(first), digest(data)]
+    assert answers[0].total == len(data)
+    info = client(CONTENT, "Info", content_pb2.InfoRequest(digest=digest(data))).info
+    assert (info.size, dict(info.labels)) == (len(data), {"a": "b"})
+    read = client(CONTENT, "Read", content_pb2.ReadContentRequest(digest=digest(data), offset=10, size=2_000_000))
+    assert b"".join(each.data for each in read) == data[10:2_000_010]
+    past = content_pb2.ReadContentRequest(digest=digest(data), offset=len(data) + 1)
+    assert code(client(CONTENT, "Read", past)) == (
+        "OUT_OF_RANGE",
+        f"read past object length {len(data)} bytes: out of range",
+    )
+    again = [Write(action="STAT", ref="again", expected=digest(data))]
+    assert code(client(CONTENT, "Write", again)) == ("ALREADY_EXISTS", f"content {digest(data)}: already exists")
+    late = [
+        Write(action="WRITE", ref="late", data=data[:10]),
+        Write(action="COMMIT", ref="late", offset=10, expected=digest(data)),
+    ]
+    assert code(client(CONTENT, "Write", late))[0] == "ALREADY_EXISTS"
+    assert code(lambda: client(CONTENT, "Status", content_pb2.StatusRequest(ref="late")))[0] == "NOT_FOUND"
+
+
+def test_a_broken_write_goes_on_where_it_stopped(client: Client) -> None:
+    data = os.urandom(100_000)
+    list(client(CONTENT, "Write", [Write(action="WRITE", ref="broken", data=data[:60_000])]))
+    (status,) = client(CONTENT, "ListStatuses", content_pb2.ListStatusesRequest(filters=["ref==broken"])).statuses
+    assert (status.ref, status.offset) == ("broken", 60_000)
+    wrong = [Write(action="WRITE", ref="broken", offset=7, data=b"x")]
+    said = "write @7 must occur at current offset 60000: out of range"
+    assert code(client(CONTENT, "Write", wrong)) == ("OUT_OF_RANGE", said)
+    rest = Write(action="COMMIT", ref="broken", offset=60_000, data=data[60_000:], expected=digest(data))
+    (stat, done) = client(CONTENT, "Write", [Write(action="STAT", ref="broken"), rest])
+    assert (stat.offset, done.digest) == (60_000, digest(data))
+
+
+def test_a_write_begins_anew_at_zero(client: Client) -> None:
+    list(client(CONTENT, "Write", [Write(action="WRITE", ref="anew", data=b"wrong")]))
+    (done,) = client(CONTENT, "Write", [Write(action="COMMIT", ref="anew", data=b"right")])
+    assert done.digest == digest(b"right")
+
+
+def test_commits_that_are_refused(client: Client) -> None:
+    refused = {
+        "digest": Write(action="COMMIT", ref="digest", data=b"1", expected=digest(b"2")),
+        "size": Write(action="COMMIT", ref="size", data=b"1", total=2),
+        "": Write(action="COMMIT", data=b"1"),
+    }
+    assert {ref: code(client(CONTENT, "Write", [each])) for ref, each in refused.items()} == {
+        "digest": (
+            "FAILED_PRECONDITION",
+            f"unexpected commit digest {digest(b'1')}, expected {digest(b'2')}: failed precondition",
+        ),
+        "size": ("FAILED_PRECONDITION", '"size" failed size validation: 1 != 2: failed precondition'),
+        "": ("INVALID_ARGUMENT", "first message must have a reference: invalid argument"),
+    }
+
+
+def test_two_writers_of_one_ref(client: Client, masud: Masud) -> None:
+    def slow() -> Iterator[Any]:
+        yield Write(action="STAT", ref="shared")
+        with Client(masud.socket) as other:
+            said.append(code(other(CONTENT, "Write", [Write(action="STAT", ref="shared")])))
+        yield Write(action="COMMIT", ref="shared", data=b"mine")
+
+    said: list[tuple[str, str]] = []
+    assert [each.digest for each in client(CONTENT, "Write", slow())][-1] == digest(b"mine")
+    assert said == [("UNAVAILABLE", "ref shared locked: another writer has it: unavailable")]
+
+
+def test_a_lease_that_is_not_there(client: Client) -> None:
+    write = client(CONTENT, "Write", [Write(action="STAT", ref="leased")], lease="nothing")
+    assert code(write) == ("NOT_FOUND", 'lease "nothing": not found')
+
+
+def test_no_namespace_and_a_bad_one(client: Client) -> None:
+    request = images_pb2.ListImagesRequest()
+    assert code(lambda: client(IMAGES, "List", request, namespace="")) == (
+        "FAILED_PRECONDITION",
+        "namespace is required: failed precondition",
+    )
+    assert code(lambda: client(IMAGES, "List", request, namespace="../x"))[0] == "INVALID_ARGUMENT"
+
+
+def test_masks(client: Client) -> None:
+    client(
+        NAMESPACES,
+        "Create",
+        namespaces_pb2.CreateNamespaceRequest(namespace={"name": "masks", "labels": {"a": "1", "b": "2"}}),
+    )
+
+    def update(labels: dict[str, str], *paths: str) -> dict[str, str]:
+        request = namespaces_pb2.UpdateNamespaceRequest(
+            namespace={"name": "masks", "labels": labels}, update_mask={"paths": paths}
+        )
+        return dict(client(NAMESPACES, "Update", request).namespace.labels)
+
+    assert update({"a": "3", "b": "4"}, "labels.a") == {"a": "3", "b": "2"}
+    assert update({"a": ""}, "labels.a") == {"b": "2"}
+    assert update({"c": "5"}, "labels") == {"c": "5"}
+    assert update({"d": "6"}) == {"d": "6"}
+    assert code(lambda: update({}, "name")) == (
+        "INVALID_ARGUMENT",
+        'cannot update "name" field on "masks": invalid argument',
+    )
+
+
+# ---- events ----
+
+
+def published(client: Client, topic: str, **fields: str) -> None:
+    event = event_types_pb2.ContainerDelete(**fields)
+    any = AnyMessage(type_url=event.DESCRIPTOR.full_name, value=event.SerializeToString())
+    client(EVENTS, "Publish", events_pb2.PublishRequest(topic=topic, event=any))
+
+
+class Subscribed:
+    """A stream of events; the server has it when this is made."""
+
+    def __init__(self, client: Client, *filters: str) -> None:
+        self.stream = client(EVENTS, "Subscribe", events_pb2.SubscribeRequest(filters=[*filters, f'topic=="{BEGIN}"']))
+        begun = threading.Event()
+
+        def call() -> None:
+            while not begun.wait(0.01):
+                published(client, BEGIN)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        next(self.stream)
+        begun.set()
+        caller.join()
+
+    def next(self) -> Any:
+        while (envelope := next(self.stream)).topic == BEGIN:
+            pass
+        return envelope
+
+    def cancel(self) -> None:
+        self.stream.cancel()
+
+
+def test_events_in_order_from_every_process(client: Client, masud: Masud) -> None:
+    masu = Masu(masud.folder)
+    name = masu.image("busybox")
+    stream = Subscribed(client, "topic~=|^/images/|")
+    for number in range(20):
+        if number % 2:
+            masud("images", "tag", "docker.io/library/busybox:latest", f"events:{number}")
+        else:
+            masu("tag", name, f"events:{number}")
+    names: list[str] = []
+    while len(names) < 20:
+        envelope = stream.next()
+        if envelope.topic == "/images/create":
+            event = envelope.event
+            assert event.type_url == "containerd.services.images.v1.ImageCreate"
+            names.append(event.value.rpartition(b":")[2].decode())
+    assert [int("".join(filter(str.isdigit, each))) for each in names] == list(range(20))
+    stream.cancel()
+
+
+def test_filters_of_events(client: Client) -> None:
+    stream = Subscribed(client, 'topic=="/containers/delete",event.id==wanted', "topic~=/x$/,namespace==default")
+    for id in ("other", "wanted"):
+        published(client, "/test/x", id=id)
+        published(client, "/test/y", id=id)
+        published(client, "/containers/delete", id=id)
+    found = [stream.next() for _ in range(3)]
+    assert [each.topic for each in found] == ["/test/x", "/test/x", "/containers/delete"]
+    assert event_types_pb2.ContainerDelete.FromString(found[2].event.value).id == "wanted"
+    stream.cancel()
+
+
+def test_forwarded_events_keep_their_time_and_type(client: Client) -> None:
+    stream = Subscribed(client, 'topic=="/foreign/thing"')
+    sent = types_pb2.Envelope(namespace="elsewhere", topic="/foreign/thing")
+    sent.timestamp.FromJsonString("2026-01-02T03:04:05.678901234Z")
+    sent.event.CopyFrom(AnyMessage(type_url="example.com/Thing", value=b"\x00\xff"))
+    client(EVENTS, "Forward", events_pb2.ForwardRequest(envelope=sent))
+    assert stream.next() == sent
+    stream.cancel()
+    sent.ClearField("timestamp")
+    assert code(lambda: client(EVENTS, "Forward", events_pb2.ForwardRequest(envelope=sent)))[0] == "INVALID_ARGUMENT"
+    assert code(lambda: published(client, "no/slash"))[0] == "INVALID_ARGUMENT"
+
+
+def test_a_slow_subscriber_loses_its_own_stream(client: Client, masud: Masud) -> None:
+    with Client(masud.socket) as slow:
+        dead = Subscribed(slow, 'topic=="/test/flood"')
+        quick = Subscribed(client, 'topic=="/test/flood"')
+        # More than the windows of HTTP/2 and the buffer of 100 events take together.
+        for number in range(400):
+            published(client, "/test/flood", id=f"{number:06d}" + "x" * 4000)
+            assert event_types_pb2.ContainerDelete.FromString(quick.next().event.value).id.startswith(f"{number:06d}")
+        status, said = code(dead.stream)
+        assert (status, said) == (
+            "RESOURCE_EXHAUSTED",
+            "event buffer: 100 events waited for this subscriber: resource exhausted",
+        )
+        quick.cancel()
+
+
+# ---- bounds ----
+
+
+def memory_bytes(masud: Masud) -> int:
+    for line in Path("/proc", str(masud.process.pid), "status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError
+
+
+def test_a_message_of_100_megabytes(client: Client, masud: Masud) -> None:
+    before = memory_bytes(masud)
+    huge = [Write(action="WRITE", ref="huge", data=bytes(100 << 20))]
+    status, said = code(client(CONTENT, "Write", huge))
+    assert status == "RESOURCE_EXHAUSTED", said
+    assert memory_bytes(masud) - before < 64 << 20
+    assert client(VERSION, "Version", Empty()).version
+
+
+def test_a_thousand_streams(client: Client, masud: Masud) -> None:
+    streams = [client(EVENTS, "Subscribe", events_pb2.SubscribeRequest()) for _ in range(1500)]
+    with Client(masud.socket) as other:
+        assert other(VERSION, "Version", Empty(), timeout_s=30).version
+        assert other(NAMESPACES, "List", namespaces_pb2.ListNamespacesRequest(), timeout_s=30) is not None
+    for stream in streams:
+        stream.cancel()
+    assert client(VERSION, "Version", Empty(), timeout_s=30).version
+
+
+def test_a_client_that_dies_in_a_write(masud: Masud, client: Client) -> None:
+    with Client(masud.socket) as dying:
+
+        def forever() -> Iterator[Any]:
+            yield Write(action="WRITE", ref="dying", data=b"x")
+            yield from iter(held)
+
+        held: list[Any] = []
+        next(dying(CONTENT, "Write", forever()))
+    # The lock has gone with the connection.
+    done: list[Any] = []
+    while not done:
+        try:
+            done = list(client(CONTENT, "Write", [Write(action="COMMIT", ref="dying", offset=1, data=b"y")]))
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+    assert done[-1].digest == digest(b"xy")
+
+
+# ---- health, reflection ----
+
+
+def test_health(client: Client) -> None:
+    def check(service: str) -> Any:
+        return client(HEALTH, "Check", health_pb2.HealthCheckRequest(service=service)).status
+
+    assert check("") == check("containerd.services.images.v1.Images") == health_pb2.HealthCheckResponse.SERVING
+    assert code(lambda: check("nothing"))[0] == "NOT_FOUND"
+    watch = client(HEALTH, "Watch", health_pb2.HealthCheckRequest(service="nothing"))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
+
+
+def test_reflection(client: Client) -> None:
+    Request = reflection_pb2.ServerReflectionRequest
+    asked = [
+        Request(list_services=""),
+        Request(file_containing_symbol="containerd.services.content.v1.Content"),
+        Request(file_containing_symbol="nothing.at.All"),
+    ]
+    listed, file, wrong = client(REFLECTION, "ServerReflectionInfo", asked)
+    names = [each.name for each in listed.list_services_response.service]
+    assert names == sorted(each.name() for each in SERVICES)
+    files = [FileDescriptorProto.FromString(each) for each in file.file_descriptor_response.file_descriptor_proto]
+    assert {"containerd.services.content.v1", "google.protobuf"} == {each.package for each in files}
+    assert wrong.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_a_method_that_nobody_has(client: Client) -> None:
+    call: Any = client.channel.unary_unary("/containerd.services.version.v1.Version/Nothing")
+    assert code(lambda: call(b""))[0] == "UNIMPLEMENTED"
