@@ -4,9 +4,9 @@ The socket's name says for which installation and namespaces it is (native/front
 front that has started us, keeps a second brain away as long as this one lives; a socket whose brain was killed is
 refused by connect(2), and replaced.
 
-It leaves when nobody has called for a minute and no masud wants it to stay (masu.daemon.warm), when one of the files that
-it is made of has changed, when asked to (SIGTERM, `masu brain stop`). Then no new call is taken, and those that have
-begun come to their end.
+It leaves when nobody has called for a minute and no masud wants it to stay (masu.daemon.warm), when one of the files
+that it is made of has changed, when asked to (SIGTERM, `masu brain stop`). Then no new call is taken, and those that
+have begun come to their end.
 """
 
 from __future__ import annotations
