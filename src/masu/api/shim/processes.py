@@ -86,7 +86,7 @@ class Process:
                 with Attachment.connect(f"{self.directory}/attach.sock", STDIN) as feeding:
                     feeding.wait_attached()  # who has hung up by then is not heard
                     feeding.close_stdin()
-            except (NotFound, Unavailable):
+            except (NotFound, Unavailable, FileNotFoundError):
                 pass  # it has just ended
 
     def signal(self, number: int) -> None:
