@@ -226,6 +226,11 @@ operation_function do_setuser, do_caps, do_umask, do_chdir, do_loopback, do_dump
 
 operation_function do_seccomp, do_hook, do_find_program, do_init, do_exec;
 
+/* ---- runtime.c ---- */
+
+/* Another OCI runtime makes the process. The exit status of the stage, or -1. */
+int run_runtime(struct launch *launch, const struct operation *op, struct masu_error *err);
+
 /* ---- monitor.c ---- */
 
 /* What stage and init tell their monitor: one byte of type, then i32 value. */

@@ -99,6 +99,7 @@ enum op_code {
     OP_OPEN_TREE_INSIDE = 62,
     OP_LABEL = 63,
     OP_ENTER_ROOT = 60,
+    OP_RUNTIME = 64,
     OP_DUMPABLE = 61,
 };
 
@@ -255,6 +256,12 @@ enum op_field {
     F_LABEL_LABEL = 1,
     F_ENTER_ROOT_PATH = 0,
     F_ENTER_ROOT_OPTIONAL = 1,
+    F_RUNTIME_ARGS = 0,
+    F_RUNTIME_ENV = 1,
+    F_RUNTIME_PID_PATH = 2,
+    F_RUNTIME_ROOT_SLOT = 3,
+    F_RUNTIME_ROOT_PATH = 4,
+    F_RUNTIME_CONSOLE_FD = 5,
 };
 
 struct op_schema {
@@ -263,7 +270,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 63
+#define OP_LAST 64
 #define OP_MAX_FIELDS 20
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -329,6 +336,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [62] = {"open_tree_inside", 'C', "usu"},
     [63] = {"label", 'C', "ss"},
     [60] = {"enter_root", 'C', "su"},
+    [64] = {"runtime", 'H', "llsusu"},
     [61] = {"dumpable", 'C', ""},
 };
 

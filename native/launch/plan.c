@@ -13,7 +13,8 @@ struct shape {
 
 static const struct shape shapes[OP_LAST + 1] = {
     [OP_MONITOR] = {.fds = BIT(F_MONITOR_LISTEN_FD) | BIT(F_MONITOR_STDIN_FD) | BIT(F_MONITOR_STDOUT_FD) |
-                           BIT(F_MONITOR_STDERR_FD) | BIT(F_MONITOR_OOM_FD),
+                           BIT(F_MONITOR_STDERR_FD) | BIT(F_MONITOR_STDIN_KEEP_FD) | BIT(F_MONITOR_OOM_FD) |
+                           BIT(F_MONITOR_OOM_WATCH_FD),
                     .wide = BIT(F_MONITOR_LOG_MAX_BYTES)},
     [OP_ADOPT] = {.slots = BIT(F_ADOPT_SLOT), .fds = BIT(F_ADOPT_FD)},
     [OP_OPEN] = {.slots = BIT(F_OPEN_SLOT)},
@@ -41,6 +42,7 @@ static const struct shape shapes[OP_LAST + 1] = {
     [OP_CAPS] = {.wide = BIT(F_CAPS_EFFECTIVE) | BIT(F_CAPS_PERMITTED) | BIT(F_CAPS_INHERITABLE) |
                          BIT(F_CAPS_AMBIENT)},
     [OP_HOOK] = {.optional_slots = BIT(F_HOOK_STDOUT_SLOT) | BIT(F_HOOK_STDERR_SLOT)},
+    [OP_RUNTIME] = {.optional_slots = BIT(F_RUNTIME_ROOT_SLOT), .fds = BIT(F_RUNTIME_CONSOLE_FD)},
     [OP_WAIT_START] = {.slots = BIT(F_WAIT_START_SLOT)},
 };
 
@@ -126,9 +128,9 @@ static const char *check_place(struct plan *plan, uint32_t index, size_t offset,
         return "it belongs before clone";
     if (side == 'C' && !cloned)
         return "it belongs after clone";
-    if (code == OP_EXEC && index + 1 != plan->count)
+    if ((code == OP_EXEC || code == OP_RUNTIME) && index + 1 != plan->count)
         return "it must be the last";
-    if (code == OP_CLONE) {
+    if (code == OP_CLONE || code == OP_RUNTIME) {
         plan->clone_index = index;
         plan->clone_offset = offset;
     }

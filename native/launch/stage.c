@@ -426,8 +426,8 @@ int run_stage(struct launch *launch)
         plan_read(&launch->plan, &offset, index, &op);
         if (op.code == OP_MONITOR)
             continue;
-        if (op.code == OP_CLONE) {
-            int status = run_clone(launch, &op, &err);
+        if (op.code == OP_CLONE || op.code == OP_RUNTIME) {
+            int status = op.code == OP_CLONE ? run_clone(launch, &op, &err) : run_runtime(launch, &op, &err);
             if (status >= 0)
                 return status;
         } else if (run_one(launch, &op, &err) == 0) {
@@ -436,5 +436,5 @@ int run_stage(struct launch *launch)
         report(launch, &err);
         return 1;
     }
-    return 1; /* plan_check has seen a clone */
+    return 1; /* plan_check has seen one of the two */
 }

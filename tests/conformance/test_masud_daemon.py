@@ -19,6 +19,8 @@ from harness.engine import Masu, wait_until
 from harness.masud import MASUD, Masud
 
 import masu
+from masu.api.proto import small
+from masu.api.ttrpc.client import Client as TtrpcClient
 
 pytestmark = pytest.mark.root
 
@@ -209,3 +211,37 @@ def test_oci_hook(tmp_path: Path) -> None:
     assert "known are id, bundle" in hook("/bin/echo", "{{nothing}}").stderr
     assert "more than these words" in hook("/bin/echo", "{{if x}}").stderr
     assert "ENOENT" in hook("/nothing").stderr
+
+
+def test_plugins_that_are_disabled_or_required(tmp_path: Path) -> None:
+    config = 'version = 3\ndisabled_plugins = ["io.containerd.grpc.v1.leases"]\n'
+    with Masud(tmp_path, config + 'required_plugins = ["io.containerd.snapshotter.v1.native"]\n') as it:
+        assert "leases" not in it("plugins", "ls")
+        assert "not implemented" in it.fails("leases", "ls")
+    it.config.write_text(config + 'required_plugins = ["io.containerd.grpc.v1.lease"]\n')
+    words = [MASUD, "--config", str(it.config), "--root", str(it.root), "--state", str(it.state)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "required plugin io.containerd.grpc.v1.lease: there is none" in done.stderr
+    assert not it.socket.exists()
+
+
+def test_shims_send_events_by_ttrpc(masud: Masud) -> None:
+    envelope = small.Envelope(
+        timestamp=small.Timestamp(seconds=1_700_000_000, nanos=5),
+        namespace="x",
+        topic="/tasks/oom",
+        event=small.Any(type_url="containerd.events.TaskOOM", value=b"\n\x03abc"),
+    )
+    place = Path(f"{masud.socket}.ttrpc")
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    service = "containerd.services.events.ttrpc.v1.Events"
+    with masud.popen("events") as listening, TtrpcClient(str(place)) as client:
+        assert listening.stdout is not None
+        said = b""
+        os.set_blocking(listening.stdout.fileno(), False)
+        while b"/tasks/oom" not in said:
+            client.call(service, "Forward", small.ForwardRequest(envelope=envelope), small.Empty)
+            said += listening.stdout.read() or b""
+        assert b'x /tasks/oom {"container_id":"abc"}' in said
+        listening.terminate()

@@ -15,6 +15,7 @@ import pytest
 from harness.callers.archives import archive
 from harness.engine import MASU, alive, wait_until
 from harness.masud import Masud
+from harness.programs import peer
 from harness.pty import Terminal
 
 pytestmark = pytest.mark.root
@@ -271,3 +272,52 @@ def test_started_by_hand(masud: Tasks) -> None:
         assert masud.try_("tasks", "start", *masud.fifos, "later").returncode == 1
     finally:
         masud.remove("later")
+
+
+def test_another_runtime(masud: Tasks) -> None:
+    """`--runc-binary`: the same monitor, the same answers; runc's own words where it refuses."""
+    runc = ("--runc-binary", peer("runc"))
+    done = masud.try_("run", "--rm", *masud.fifos, *runc, IMAGE, "other", "sh", "-c", "echo hello; exit 3")
+    assert (done.returncode, done.stdout) == (3, "hello\n")
+    assert "runc create failed" in masud.fails("run", "--rm", *masud.fifos, *runc, IMAGE, "other", "nosuch")
+    masud.run("other", "sleep", "1000", options=runc)
+    try:
+        command = [peer("runc"), "--root", str(masud.state / "runtimes/default"), "list", "-q"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout == b"other\n"
+        assert masud("tasks", "exec", *masud.fifos, "--exec-id", "x", "other", "cat", input=b"through") == "through"
+        masud.kill()
+        masud.start()
+        masud("tasks", "pause", "other")
+        assert masud.status("other") == "PAUSED"
+        masud("tasks", "resume", "other")
+        masud("tasks", "rm", "-f", "other")
+        assert os.listdir(masud.state / "runtimes/default") == []
+    finally:
+        masud.remove("other")
+
+
+def test_a_logging_program(masud: Tasks) -> None:
+    """`--log-uri binary://`, as nerdctl has it."""
+    program = masud.folder / "logger"
+    program.write_text('#!/bin/sh\nexec 5>&-\n{ echo "$CONTAINER_NAMESPACE/$CONTAINER_ID"; cat <&3; } > "$1"\n')
+    program.chmod(0o755)
+    said = masud.folder / "said"
+    uri = f"binary://{program}?{said}"
+    assert masud.try_("run", "--rm", "--log-uri", uri, IMAGE, "logged", "echo", "hello").returncode == 0
+    wait_until(lambda: said.exists() and said.read_text() == "default/logged\nhello\n")
+
+
+def test_a_checkpoint(masud: Tasks) -> None:
+    """Where CRIU works it is written down; where it does not, that is said, and the task runs on."""
+    masud.run("written", "sleep", "1000")
+    try:
+        works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
+        done = masud.try_("tasks", "checkpoint", "--image-path", str(masud.folder / "image"), "written")
+        if works:
+            assert done.returncode == 0
+            assert (masud.folder / "image/inventory.img").exists()
+        else:
+            assert "criu" in done.stderr.lower()
+        assert masud.status("written") == "RUNNING"
+    finally:
+        masud.remove("written")

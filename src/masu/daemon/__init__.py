@@ -4,6 +4,7 @@ main.py      the program: command line, signals, life and end
 config.py    config.toml with containerd's keys
 service.py   all of it wired: site, services, sockets
 server.py    gRPC: services, a bounded pool of threads, bounds for messages and streams
+ttrpc.py     ttrpc beside it: events of shims
 sockets.py   unix sockets and who may use them
 activation.py  a socket that the service manager has opened
 verbs.py     publish, oci-hook

@@ -10,13 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from masu.api.containerd.collector import Settings
+from masu.api.containerd.plugins import plugins
 from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
-from masu.daemon import activation
+from masu.daemon import activation, warm
 from masu.daemon.config import GC, TRANSFER, Config
 from masu.daemon.server import Server, Threads
 from masu.daemon.sockets import Place
-from masu.errors import Unavailable
+from masu.daemon.ttrpc import Ttrpc
+from masu.errors import FailedPrecondition, Unavailable, closest
 from masu.linux import process
 
 logger = logging.getLogger("masud")
@@ -58,6 +60,9 @@ class Daemon:
     async def _begin(self, stack: AsyncExitStack) -> None:
         """All in the order in which it is needed; what is begun ends in the reverse one."""
         config, site = self.config, self.site
+        held = await asyncio.to_thread(warm.hold)
+        if held >= 0:
+            stack.callback(os.close, held)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()
@@ -69,6 +74,8 @@ class Daemon:
         follower = asyncio.create_task(self._follow(), name="exits")
         stack.callback(follower.cancel)
         await self._listen(stack)
+        uid, gid = (config.number("ttrpc", name) or config.number("grpc", name) for name in ("uid", "gid"))
+        stack.callback(Ttrpc(site, config.text("ttrpc", "address") or f"{self.address}.ttrpc", uid, gid).close)
         await self._begin_http(stack)
 
     async def _listen(self, stack: AsyncExitStack) -> None:
@@ -76,12 +83,13 @@ class Daemon:
         config = self.config
         self._server = Server(
             self.site,
-            services(self.site),
+            services(self.site, config.texts("disabled_plugins")),
             self._threads,
             max_receive_bytes=config.number("grpc", "max_recv_message_size"),
             max_send_bytes=config.number("grpc", "max_send_message_size"),
             max_streams=config.number("masu", "max_streams"),
         )
+        self._require(config.texts("required_plugins"))
         opened = activation.inherited()
         if opened is not None:
             self.address = str(opened.getsockname())
@@ -99,6 +107,14 @@ class Daemon:
         if opened is not None:
             relay = await activation.Relay.start(opened, place.address)
             stack.push_async_callback(relay.close)
+
+    def _require(self, required: list[str]) -> None:
+        """Raises FailedPrecondition for a plugin that is not there, or does not work here."""
+        known = {f"{each.type}.{each.id}": each.error for each in plugins(self.site, set(self.site.served.values()))}
+        for name in required:
+            if name not in known or known[name]:
+                hint = closest(name, list(known)) if name not in known else ""
+                raise FailedPrecondition("required plugin", name, detail=known.get(name, "there is none"), hint=hint)
 
     async def _begin_http(self, stack: AsyncExitStack) -> None:
         """What is configured of it: the HTTP server is loaded for nothing else."""

@@ -466,7 +466,11 @@ def clear_runtime(engine: Engine, id: str) -> None:
         runtime = Runtime.salvage(engine.run_root, id)
     except NotFound:
         runtime = None
-    if runtime is not None:
+    if runtime is not None and os.path.exists(runtime.directory + "/by"):
+        from masu.isolation import backend  # another runtime's
+
+        backend.of(runtime).delete(runtime)
+    elif runtime is not None:
         runtime_delete.delete(runtime, force=True)
     else:
         remove_directory(f"{engine.run_root}/{id}")

@@ -15,7 +15,7 @@ import os
 from masu.engine import births, states
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, Process, TaskIO, connect, with_monitor
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, MasuError, NotFound
-from masu.isolation import namespaces
+from masu.isolation import backend, namespaces
 from masu.isolation.attach import STDIN, Attachment
 from masu.isolation.stdio import Stdio
 from masu.linux import fds, pidfd, procfs
@@ -90,8 +90,6 @@ class Execs:
 
     def start(self, id: str, exec_id: str) -> int:
         """Its pid. Raises FailedPrecondition, and what keeps the program from running: then it counts as ended."""
-        from masu.spec import runtime as spec
-
         engine, directory = self._engine, self._directory(id, exec_id)
         wanted, io = self._wanted(id, exec_id)
         _, state = engine.tasks.look(id)
@@ -101,7 +99,6 @@ class Execs:
             raise FailedPrecondition("cannot start a stopped process")
         if noted_pid(directory):
             raise FailedPrecondition("cannot start a running process")
-        process = spec.parse_process(wanted, where="process")
         stdio = Stdio(
             terminal=wanted.get("terminal") is True or io.terminal,
             ephemeral=True,
@@ -120,9 +117,9 @@ class Execs:
             engine.ns.events.publish("/tasks/exec-started", {"container_id": id, "exec_id": exec_id, "pid": pid})
 
         try:
-            namespaces.start_exec(
+            backend.of(state.container).exec(
                 state.container,
-                process,
+                wanted,
                 stdio,
                 directory=directory,
                 seccomp_cache=births.seccomp_cache(engine),

@@ -21,11 +21,10 @@ from __future__ import annotations
 from masu.engine import births, foreign, states
 from masu.engine.records import Record
 from masu.engine.states import Held, State
-from masu.errors import AlreadyExists, FailedPrecondition, MasuError, NotFound, Unavailable
-from masu.isolation import namespaces
+from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable, Unimplemented
+from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
 from masu.isolation.stdio import Stdio
-from masu.runtime import kill as runtime_kill
 from masu.spec import times
 from masu.store.db import from_os_error
 from masu.store.trees import remove_tree
@@ -35,10 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from masu.engine.engine import Engine
+    from masu.isolation.backend import Isolation
     from masu.isolation.namespaces import Exit
     from masu.linux.cgroups.stats import Stats
     from masu.plan.host import Rootfs
     from masu.runtime.container import Container as Runtime
+    from masu.runtime.criu.options import CriuOptions
     from masu.snapshots import Mount
 
 CREATED, RUNNING, PAUSED, STOPPED = "created", "running", "paused", "stopped"
@@ -135,8 +136,9 @@ class Tasks:
 
     # --- its life ---
 
-    def create(self, id: str, mounts: Sequence[Mount], io: TaskIO) -> int:
-        """Makes the container and its first process, which waits for `start`; the process's pid.
+    def create(self, id: str, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None = None) -> int:
+        """Makes the container and its first process, which waits for `start`; the process's pid. `by` is who makes it,
+        None for our own runtime.
 
         Raises NotFound, AlreadyExists when it has a task, and what keeps the process from being made; then nothing is
         left.
@@ -148,13 +150,13 @@ class Tasks:
             record = self.record(id)
             if _has_task(record, states.look(engine, record)):
                 raise AlreadyExists(f"task {id}")
-            return self._create(record, mounts, io).facts.pid
+            return self._create(record, mounts, io, by).facts.pid
 
-    def _create(self, record: Record, mounts: Sequence[Mount], io: TaskIO) -> Runtime:
+    def _create(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None = None) -> Runtime:
         engine, id = self._engine, record.id
         births.clear_before_start(engine, record)
         try:
-            runtime = self._run(record, mounts, io)
+            runtime = self._run(record, mounts, io, by)
         except OSError as error:
             raise from_os_error(error, engine.run) from error
         pid = runtime.facts.pid
@@ -168,7 +170,7 @@ class Tasks:
             )
         return runtime
 
-    def _run(self, record: Record, mounts: Sequence[Mount], io: TaskIO) -> Runtime:
+    def _run(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None) -> Runtime:
         engine, id = self._engine, record.id
         config, rootfs = self._parts(record, mounts)
         request = record.request
@@ -182,7 +184,7 @@ class Tasks:
             stderr=io.stderr,
             owner=(id, engine.namespace),
         )
-        runtime, _ = namespaces.run(
+        runtime, _ = (by or backend.Namespaces()).run(
             engine.run_root,
             namespaces.Request(
                 id,
@@ -218,14 +220,12 @@ class Tasks:
             return state.container.facts.pid
 
     def _start(self, record: Record, runtime: Runtime) -> None:
-        from masu.runtime import start as runtime_start
-
         pid, events = runtime.facts.pid, self._engine.ns.events
         # First: its exit may be seen by others before anything that is told after.
         with self._engine.ns.transaction():
             self._note(record, {**record.task, "started_at": times.now(), "pid": pid})
             events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
-        runtime_start.start(runtime)
+        backend.of(runtime).start(runtime)
 
     def run_held(self, record: Record, on_ready: Callable[[str], None] | None) -> Runtime:
         """Both, for who holds the container's lock and has looked: `masu start`. `on_ready` gets the monitor's socket
@@ -242,7 +242,7 @@ class Tasks:
         if state.container is None or state.status == states.EXITED:
             raise NotFound("process already finished")
         try:
-            runtime_kill.kill(state.container, signal, everyone=everyone)
+            backend.of(state.container).kill(state.container, signal, everyone=everyone)
         except FailedPrecondition:
             raise NotFound("process already finished") from None
 
@@ -251,7 +251,7 @@ class Tasks:
             record, state = self.look(id)
             if state.status != states.RUNNING or state.container is None:
                 raise FailedPrecondition(f"cannot pause a {_process(record, state).status} container")
-            state.container.cgroup.freeze()
+            backend.of(state.container).pause(state.container)
             self._engine.ns.events.publish("/tasks/paused", {"container_id": id})
 
     def resume(self, id: str) -> None:
@@ -259,17 +259,15 @@ class Tasks:
             record, state = self.look(id)
             if state.status != states.PAUSED or state.container is None:
                 raise FailedPrecondition(f"cannot resume a {_process(record, state).status} process")
-            state.container.cgroup.thaw()
+            backend.of(state.container).resume(state.container)
             self._engine.ns.events.publish("/tasks/resumed", {"container_id": id})
 
     def update(self, id: str, resources: dict[str, object]) -> list[str]:
         """New limits, an object as `linux.resources` of a spec; returns warnings."""
-        from masu.runtime import update as runtime_update
-
         _, state = self.look(id)
         if state.container is None or state.status == states.EXITED:
             raise FailedPrecondition("cannot update a stopped container")
-        return runtime_update.update(state.container, resources)
+        return backend.of(state.container).update(state.container, resources)
 
     def pids(self, id: str) -> list[int]:
         """All its processes, those of execs among them; none once it has stopped."""
@@ -284,6 +282,20 @@ class Tasks:
         if state.container is None or not state.container.facts.cgroup_paths or not state.container.cgroup.exists():
             raise NotFound("cgroup does not exist")
         return state.container.cgroup.stats(), state.container.cgroup.mode
+
+    def checkpoint(self, id: str, options: CriuOptions, *, end: bool = False) -> None:
+        """CRIU writes it down to `options.image_path`; with `end` it has ended then, else it runs on, as it does after
+        an error: FailedPrecondition without a CRIU that works here, and for what CRIU cannot write down."""
+        from masu.runtime import checkpoint
+
+        _, state = self.look(id)
+        runtime = state.container
+        if runtime is None or not state.is_up:
+            raise FailedPrecondition(f"cannot checkpoint a {_process(self.record(id), state).status} container")
+        if not isinstance(backend.of(runtime), backend.Namespaces):
+            raise Unimplemented("checkpoint", id, detail="of another runtime's container")
+        checkpoint.checkpoint(runtime, options, leave_running=not end)
+        self._engine.ns.events.publish("/tasks/checkpointed", {"container_id": id, "checkpoint": options.image_path})
 
     def note_oom(self, id: str) -> None:
         """A process was killed for want of memory: published when it happens, and not once more with the exit."""
@@ -320,9 +332,21 @@ class Tasks:
                 remove_tree(engine.directory(id))
         return gone
 
+    def forget(self, id: str) -> None:
+        """The record has gone: so does what a killed `create` has left, but not a container that runs."""
+        engine = self._engine
+        try:
+            with Held(engine, id):
+                runtime = states.open_runtime(engine, id)
+                if runtime is None or not runtime.is_alive():
+                    births.clear_runtime(engine, id)
+                    remove_tree(engine.directory(id))
+        except (NotFound, DataLoss):
+            pass  # nothing is there; `Containers.sweep` has the rest
+
     def _end_created(self, record: Record, runtime: Runtime) -> State:
         try:
-            runtime_kill.kill(runtime, states.SIGKILL)
+            backend.of(runtime).kill(runtime, states.SIGKILL)
         except FailedPrecondition:
             pass  # it has ended by itself
         states.wait_monitor(runtime, _MONITOR_DEADLINE_S)
@@ -373,6 +397,9 @@ def _has_task(record: Record, state: State) -> bool:
     task = record.task
     if task.get("deleted") is True and state.container is None:
         return False
+    if record.is_foreign and not task:
+        # Made a moment ago, and about to be noted; or what a killed `create` has left.
+        return state.container is not None and state.container.is_alive()
     if state.container is not None:
         return state.is_up or state.status == states.EXITED or bool(state.container.facts.pid)
     return "started_at" in task or "exit" in task

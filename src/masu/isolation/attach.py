@@ -106,13 +106,13 @@ def exit_status(payload: bytes) -> int:
     return status
 
 
-def listen(path: str) -> socket:
+def listen(path: str, kind: int = SOCK_SEQPACKET) -> socket:
     """A listening socket for a monitor, 0600; a stale one at `path` is replaced."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    sock = socket(AF_UNIX, kind | SOCK_CLOEXEC)
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # bind(2) makes the file with the umask's mode: fchmod before it decides the mode for unix sockets.

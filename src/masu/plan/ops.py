@@ -125,6 +125,10 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # Without a mount namespace of one's own: chroot into the directory `path`, which is looked up from the present "/".
     # With `optional` one that is not there leaves "/" the root.
     "enter_root": (60, "C", "path:s optional:u"),
+    # In place of clone and all that comes after it: another OCI runtime's `create` or `exec` (args[0] is its path),
+    # which leaves a process whose pid is in pid_path then. The detached mount in `root_slot`, or NONE, is what it finds
+    # at `root_path`, in a mount namespace of its own; console_fd listens for the pty's master, or NONE.
+    "runtime": (64, "H", "args:l env:l pid_path:s root_slot:u root_path:s console_fd:u"),
     # PR_SET_DUMPABLE: whoever has started us without root, and his hooks, may look at /proc/PID/ns from now on.
     "dumpable": (61, "C", ""),
 }

@@ -73,8 +73,9 @@ class Containers:
         self._events = events
         self._ns = ns
 
-    def create(self, container: Container) -> Container:
-        """Raises AlreadyExists (the `what` says whether id or name), InvalidArgument."""
+    def create(self, container: Container, *, runtime_options: Mapping[str, object] | None = None) -> Container:
+        """`runtime_options` are for the event alone. Raises AlreadyExists (the `what` says whether id or name),
+        InvalidArgument."""
         checks.identifier("container id", container.id)
         if container.name:
             checks.identifier("container name", container.name)
@@ -86,9 +87,11 @@ class Containers:
             )
             if not done:
                 self._refuse_taken(container)
+            runtime: dict[str, object] = {"name": container.runtime}
+            if runtime_options is not None:
+                runtime["options"] = runtime_options
             self._events.publish(
-                "/containers/create",
-                {"id": container.id, "image": container.image, "runtime": {"name": container.runtime}},
+                "/containers/create", {"id": container.id, "image": container.image, "runtime": runtime}
             )
         return self.get(container.id)
 

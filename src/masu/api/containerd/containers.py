@@ -63,13 +63,15 @@ class Containers(Service):
             labels=given.labels,
         )
         own: dict[str, object] = {"extensions": {name: values.packed(any) for name, any in given.extensions.items()}}
-        if given.runtime.HasField("options"):
-            own["runtime"] = values.packed(given.runtime.options)
+        options = values.packed(given.runtime.options) if given.runtime.HasField("options") else None
+        if options is not None:
+            own["runtime"] = options
         if given.sandbox:
             own["sandbox"] = given.sandbox
         _set_spec(record, own, given.spec)
         record.extensions = {OWN: own}
-        return pb.CreateContainerResponse(container=message(call.ns.containers.create(record)))
+        made = call.ns.containers.create(record, runtime_options=options)
+        return pb.CreateContainerResponse(container=message(made))
 
     def update(self, request: pb.UpdateContainerRequest, call: Call) -> pb.UpdateContainerResponse:
         given, ns = request.container, call.ns
@@ -106,6 +108,7 @@ class Containers(Service):
         with call.ns.transaction(freeing=True):
             _find(request.id, call)
             call.ns.containers.delete(request.id)
+        call.engine.tasks.forget(request.id)
         self.site.collector.dirty()
         return Empty()
 

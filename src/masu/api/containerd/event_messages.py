@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from masu.api.containerd import filters, values
 from masu.api.proto import event_types_pb2 as types
 from masu.api.proto import image_event_types_pb2 as image_types
 from masu.api.proto.types_pb2 import Envelope
-from masu.store import Event
+from masu.errors import InvalidArgument
+from masu.store import Event, Store, checks
 
 MESSAGES: Mapping[str, type[Message]] = {
     "/containers/create": types.ContainerCreate,
@@ -61,7 +62,14 @@ def message(event: Event) -> Any:
     if known is None:
         # An event of masu's own, as JSON.
         return Any(type_url=f"masu.events{event.topic}", value=json.dumps(event.payload).encode())
-    made = json_format.ParseDict(dict(event.payload), known(), ignore_unknown_fields=True)
+    payload, options = dict(event.payload), None
+    if known is types.ContainerCreate and isinstance(runtime := payload.get("runtime"), dict):
+        # An `Any` of a type that JSON cannot show; kept as its bytes.
+        options = values.unpacked(runtime.get("options"))
+        payload["runtime"] = {"name": runtime.get("name", "")}
+    made = json_format.ParseDict(payload, known(), ignore_unknown_fields=True)
+    if isinstance(made, types.ContainerCreate) and options is not None:
+        made.runtime.options.CopyFrom(options)
     return Any(type_url=str(known.DESCRIPTOR.full_name), value=made.SerializeToString())
 
 
@@ -75,11 +83,29 @@ def payload(topic: str, event: Any) -> dict[str, object]:
     """What the table keeps of an event that a client sends: its fields where the topic's message is known."""
     known = MESSAGES.get(topic)
     name = event.type_url.rpartition("/")[2]
-    if known is not None and name == known.DESCRIPTOR.full_name:
+    # (Of a container's creation the runtime's options can hold anything.)
+    if known is not None and name == known.DESCRIPTOR.full_name and known is not types.ContainerCreate:
         made = known.FromString(event.value)
         found: dict[str, object] = json_format.MessageToDict(made, preserving_proto_field_name=True)
         return found
     return {_FOREIGN: {"type_url": event.type_url, "value": base64.b64encode(event.value).decode()}}
+
+
+def publish(store: Store, namespace: str, topic: str, event: Any, time: str = "") -> None:
+    """An event that somebody sends. Raises InvalidArgument for a topic or a namespace that is none, and for a payload
+    that is not what its type says."""
+    if not topic.startswith("/"):
+        raise InvalidArgument("topic", topic, detail="must start with /")
+    for part in topic[1:].split("/"):
+        checks.identifier("topic component", part)
+    try:
+        kept = payload(topic, event)
+    except DecodeError as error:
+        raise InvalidArgument("event", event.type_url, detail=str(error)) from None
+    ns = store.namespace(namespace)
+    # What it tells of is somebody else's, so it need not survive a power cut; containerd keeps none.
+    with ns.transaction(durable=False):
+        ns.events.publish(topic, kept, time=time)
 
 
 def fields(event: Event) -> filters.Fields:

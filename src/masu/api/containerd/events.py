@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import event_messages, filters, values
@@ -12,14 +11,13 @@ from masu.api.containerd.service import Call, Service
 from masu.api.proto import events_pb2 as pb
 from masu.api.proto.types_pb2 import Envelope
 from masu.errors import InvalidArgument
-from masu.store import checks
 
 
 class Events(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Events"]
 
     def publish(self, request: pb.PublishRequest, call: Call) -> Empty:
-        self._publish(call.namespace, request.topic, request.event)
+        event_messages.publish(self.site.store, call.namespace, request.topic, request.event)
         return Empty()
 
     def forward(self, request: pb.ForwardRequest, call: Call) -> Empty:
@@ -27,7 +25,8 @@ class Events(Service):
         sent = request.envelope
         if not sent.HasField("timestamp"):
             raise InvalidArgument("envelope", detail="timestamp must be set")
-        self._publish(self.site.namespace(sent.namespace), sent.topic, sent.event, values.time_text(sent.timestamp))
+        time = values.time_text(sent.timestamp)
+        event_messages.publish(self.site.store, sent.namespace, sent.topic, sent.event, time)
         return Empty()
 
     async def subscribe(self, request: pb.SubscribeRequest, call: Call) -> AsyncIterator[Envelope]:
@@ -40,13 +39,3 @@ class Events(Service):
                 yield event_messages.envelope(event)
         finally:
             feed.unsubscribe(subscription)
-
-    def _publish(self, namespace: str, topic: str, event: Any, time: str = "") -> None:
-        if not topic.startswith("/"):
-            raise InvalidArgument("topic", topic, detail="must start with /")
-        for part in topic[1:].split("/"):
-            checks.identifier("topic component", part)
-        ns = self.site.store.namespace(namespace)
-        # What it tells of is somebody else's, so it need not survive a power cut; containerd keeps none.
-        with ns.transaction(durable=False):
-            ns.events.publish(topic, event_messages.payload(topic, event), time=time)

@@ -23,7 +23,7 @@ log = logging.getLogger("masud")
 # namespace, container, exec or ""
 Key = tuple[str, str, str]
 Done = Callable[[Process | MasuError], None]
-_WAKE = -1
+_AGAIN_S = 0.05
 
 
 class Exits:
@@ -40,6 +40,7 @@ class Exits:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake, select.EPOLLIN)
         self._stopped = False
+        self._later: set[Key] = set()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -57,9 +58,10 @@ class Exits:
         os.close(self._wake)
 
     def scan(self) -> None:
-        """Watches all that runs; notes the exits that nobody has seen."""
+        """Watches all that runs; notes the exits that nobody has seen; clears what killed daemons have left."""
         for namespace in self._store.namespaces():
             engine = self._engine(namespace)
+            engine.containers.sweep()
             for task in engine.tasks.all():
                 if task.status != STOPPED:
                     self.watch(namespace, task.container_id)
@@ -72,7 +74,8 @@ class Exits:
         engine = self._engine(namespace)
         monitor = engine.execs.attach(id, exec_id, EVENTS) if exec_id else engine.tasks.attach(id, EVENTS)
         if monitor is None:
-            self._settle(key)
+            if not self._settle(key):
+                self._again(key)  # its monitor has just come to its end, or is about to begin
             return
         with self._lock:
             if key in self._watched:
@@ -117,13 +120,21 @@ class Exits:
         engine = self._engine(namespace)
         return engine.execs.get(id, exec_id) if exec_id else engine.tasks.get(id)
 
-    def _settle(self, key: Key) -> None:
+    def _settle(self, key: Key) -> bool:
+        """Tells the waiting when it is over. False when it goes on, so that there should be a monitor."""
         try:
             found: Process | MasuError = self._look(key)
         except MasuError as error:
             found = error
         if isinstance(found, MasuError) or found.status == STOPPED:
             self._tell(key, found)
+            return True
+        return not found.pid  # an exec that was added, and not started
+
+    def _again(self, key: Key) -> None:
+        with self._lock:
+            self._later.add(key)
+        os.eventfd_write(self._wake, 1)
 
     def _tell(self, key: Key, found: Process | MasuError) -> None:
         with self._lock:
@@ -137,13 +148,18 @@ class Exits:
         except MasuError as error:
             log.error("looking for what runs: %s", error)
         while not self._stopped:
-            for fd, _ in self._poll.poll():
+            for fd, _ in self._poll.poll(_AGAIN_S if self._later else None):
                 if fd == self._wake:
+                    os.eventfd_read(self._wake)
                     continue
                 try:
                     self._hear(fd)
                 except Exception:
                     log.exception("the monitor of %s", self._keys.get(fd))
+            with self._lock:
+                later, self._later = self._later, set()
+            for key in later:
+                self.watch(*key)
 
     def _hear(self, fd: int) -> None:
         with self._lock:
@@ -161,4 +177,5 @@ class Exits:
             del self._keys[fd], self._watched[key]
         # Closed before the look: a monitor waits for who is attached to it.
         monitor.close()
-        self._settle(key)
+        if not self._settle(key):
+            self._again(key)

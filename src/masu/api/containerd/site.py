@@ -49,7 +49,7 @@ class Site:
         self.store: Store = open_store(self.root)
         self.collector = Collector(self.store.gc, gc)
         self.feed = Feed(self.store, buffer=event_buffer)
-        self._snapshotter = snapshotter
+        self.snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
         self.exits = Exits(self.store, self.engine)

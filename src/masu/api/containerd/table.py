@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from masu.api.containerd.containers import Containers
 from masu.api.containerd.content import Content
 from masu.api.containerd.diff import Diff
@@ -12,6 +14,7 @@ from masu.api.containerd.introspection import Introspection
 from masu.api.containerd.leases import Leases
 from masu.api.containerd.mounts import Mounts
 from masu.api.containerd.namespaces import Namespaces
+from masu.api.containerd.plugins import GRPC
 from masu.api.containerd.reflection import OldReflection, Reflection
 from masu.api.containerd.sandboxes import Controller, Store
 from masu.api.containerd.service import Service
@@ -45,7 +48,8 @@ SERVICES: tuple[type[Service], ...] = (
 )
 
 
-def services(site: Site) -> list[Service]:
-    """One of each, for `site`."""
-    site.served = {each.name(): each.plugin() for each in SERVICES}
-    return [each(site) for each in SERVICES]
+def services(site: Site, disabled: Collection[str] = ()) -> list[Service]:
+    """One of each, for `site`, but for those whose plugins are disabled ("io.containerd.grpc.v1.tasks")."""
+    wanted = [each for each in SERVICES if f"{GRPC}.{each.plugin()}" not in disabled]
+    site.served = {each.name(): each.plugin() for each in wanted}
+    return [each(site) for each in wanted]

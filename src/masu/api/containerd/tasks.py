@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
+import tarfile
+import tempfile
 import time
+from typing import IO
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
@@ -12,12 +17,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from masu.api import metrics
 from masu.api.containerd import filters, values
+from masu.api.containerd.containers import runtime_options
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
+from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
-from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.isolation.oci import Oci
+from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
+from masu.store import Container
+from masu.store.trees import remove_tree
 
 _STATUS = {
     CREATED: task_types_pb2.CREATED,
@@ -26,6 +37,13 @@ _STATUS = {
     STOPPED: task_types_pb2.STOPPED,
 }
 _SPEC = "opencontainers/runtime-spec/1/"
+_OPTIONS = runc_options_pb2.Options
+_CHECKPOINT = runc_options_pb2.CheckpointOptions
+# As containerd names what a checkpoint leaves in the content store.
+_IMAGE_TYPE = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
+_CONFIG_TYPE = "application/vnd.containerd.container.checkpoint.config.v1+proto"
+# Names that stand for containers in namespaces. (A container that `masu run` made has a name of our own.)
+RUNTIMES = ("io.containerd.runc.v2", "io.containerd.runc.v1", "io.containerd.masu.v2", "masu.namespaces")
 
 
 class Tasks(Service):
@@ -33,10 +51,12 @@ class Tasks(Service):
 
     def create(self, request: pb.CreateTaskRequest, call: Call) -> pb.CreateTaskResponse:
         if request.HasField("checkpoint"):
-            raise Unimplemented("restore of a task", request.container_id)
+            raise Unimplemented("checkpoint", request.container_id, detail="a task out of one")
         id = request.container_id
-        io = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
-        pid = call.engine.tasks.create(id, values.mounts(request.rootfs), io)
+        names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        engine = call.engine
+        by = _runtime(engine, engine.tasks.record(id).row, request)
+        pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by)
         self.site.exits.watch(call.namespace, id)
         return pb.CreateTaskResponse(container_id=id, pid=pid)
 
@@ -79,9 +99,9 @@ class Tasks(Service):
     def exec(self, request: pb.ExecProcessRequest, call: Call) -> Empty:
         if not request.exec_id:
             raise InvalidArgument("exec id cannot be empty")
-        io = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         process = _document(request.spec, "Process", "spec")
-        call.engine.execs.add(request.container_id, request.exec_id, process, io)
+        call.engine.execs.add(request.container_id, request.exec_id, process, names)
         return Empty()
 
     def resize_pty(self, request: pb.ResizePtyRequest, call: Call) -> Empty:
@@ -121,8 +141,37 @@ class Tasks(Service):
         return pb.ListPidsResponse(processes=processes)
 
     def checkpoint(self, request: pb.CheckpointTaskRequest, call: Call) -> pb.CheckpointTaskResponse:
-        call.engine.tasks.look(request.container_id)
-        raise Unimplemented("checkpoint of a task", request.container_id)
+        asked = _CHECKPOINT.FromString(request.options.value)
+        if request.HasField("options") and not request.options.type_url.endswith(_CHECKPOINT.DESCRIPTOR.full_name):
+            raise InvalidArgument("options", request.options.type_url, detail=_CHECKPOINT.DESCRIPTOR.full_name)
+        id, engine = request.container_id, call.engine
+        record = engine.tasks.look(id)[0]
+        made = "" if asked.image_path else tempfile.mkdtemp(prefix="checkpoint-", dir=engine.run)
+        try:
+            options = CriuOptions(
+                image_path=asked.image_path or made,
+                work_path=asked.work_path,
+                parent_path=asked.parent_path or request.parent_checkpoint,
+                ext_unix_sk=asked.external_unix_sockets,
+                file_locks=asked.file_locks,
+                manage_cgroups_mode=asked.cgroups_mode,
+                shell_job=asked.terminal,
+                tcp_established=asked.open_tcp,
+            )
+            engine.tasks.checkpoint(id, options, end=asked.exit)
+            if not made:
+                return pb.CheckpointTaskResponse()
+            spec = record.row.spec or json.dumps(births.read_config(engine, record)[0])
+            packed = Any(type_url=f"types.containerd.io/{_SPEC}Spec", value=spec.encode()).SerializeToString()
+            with tempfile.TemporaryFile(dir=engine.run) as archive:
+                with tarfile.open(fileobj=archive, mode="w") as tar:
+                    tar.add(made, ".")
+                archive.seek(0)
+                found = [_stored(call, _IMAGE_TYPE, archive), _stored(call, _CONFIG_TYPE, io.BytesIO(packed))]
+        finally:
+            if made:
+                remove_tree(made)
+        return pb.CheckpointTaskResponse(descriptors=found)
 
     def update(self, request: pb.UpdateTaskRequest, call: Call) -> Empty:
         resources = _document(request.resources, "LinuxResources", "resources")
@@ -183,6 +232,35 @@ class Tasks(Service):
             return engine.tasks.get(id)
         engine.tasks.look(id)
         return engine.execs.get(id, exec_id)
+
+
+def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descriptor:
+    """Puts a file into the content store, for the call's lease to hold."""
+    with call.ns.content.writer(f"checkpoint-{os.urandom(8).hex()}", lease=call.lease) as writer:
+        while chunk := data.read(1 << 20):
+            writer.write(chunk)
+        size, digest = data.tell(), writer.digest()
+        try:
+            writer.commit(size)
+        except AlreadyExists:
+            pass
+    return types_pb2.Descriptor(media_type=media_type, digest=digest, size=size)
+
+
+def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Oci | None:
+    """Another OCI runtime than ours, when the options name one; the task's count more than the container's. Raises
+    NotFound without such a binary, InvalidArgument for a runtime that is none of namespaces."""
+    if row.runtime and row.runtime not in RUNTIMES:
+        raise InvalidArgument("runtime", row.runtime, detail=f"known are {', '.join(RUNTIMES)}")
+    given = (request.options if request.HasField("options") else None, runtime_options(row))
+    for options in given:
+        if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
+            continue
+        found = _OPTIONS.FromString(options.value)
+        if found.binary_name and found.binary_name.rpartition("/")[2] != "masu-oci":
+            root = found.root or f"{engine.run}/runtimes"
+            return Oci(found.binary_name, f"{root}/{engine.namespace}", systemd=found.systemd_cgroup)
+    return None
 
 
 def _process(found: Process) -> task_types_pb2.Process:

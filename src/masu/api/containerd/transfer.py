@@ -41,6 +41,10 @@ from masu.spec.image import Descriptor, ImageConfig, Manifest
 from masu.spec.platform import Platform
 from masu.store import NamespaceStore
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.snapshots import Snapshotter
+
 _PIPE_READ = 256 << 10
 _KINDS: dict[str, type[Message]] = {
     str(kind.DESCRIPTOR.full_name): kind
@@ -261,7 +265,7 @@ class Transfer(Service):
         drivers = [each.snapshotter for each in store.unpacks if values.platform(each.platform) == wanted]
         if not drivers:
             return None
-        snapshotters = [choose(ns, driver) for driver in drivers]
+        snapshotters = [self._snapshotter(driver, ns) for driver in drivers]
 
         def unpack_layer(index: int, layer: Descriptor, manifest: Manifest, config: ImageConfig) -> None:
             # The image as far as it goes: what is there already is found again.
@@ -282,7 +286,10 @@ class Transfer(Service):
             if isinstance(manifest, Manifest):
                 config = graph.read_config(ns, manifest)
                 if platforms.matches(config.platform, values.platform(each.platform)):
-                    unpack(ns, manifest, config, choose(ns, each.snapshotter), progress=progress)
+                    unpack(ns, manifest, config, self._snapshotter(each.snapshotter, ns), progress=progress)
+
+    def _snapshotter(self, name: str, ns: NamespaceStore) -> Snapshotter:
+        return choose(ns, name or self.site.snapshotter)
 
     @asynccontextmanager
     async def _leased(self, call: Call) -> AsyncIterator[str]:

@@ -1,0 +1,116 @@
+/* Another OCI runtime in place of a plan: the stage runs its `create` or `exec`, and finds out whom that has made.
+ *
+ *     monitor (subreaper)
+ *       └ stage ── forks, execs ──▶ runc create … ── forks ──▶ runc init      runc ends; its init is the monitor's child
+ *         stage ◀── pid file ─────────────────────────────────┘
+ *         stage ── TELL_PID, TELL_MASTER ──▶ monitor,  PID + READY ──▶ host
+ *
+ * The root that a snapshot gives is mounted for the runtime alone, in a mount namespace that it and the container's own
+ * come from: nothing is mounted on the host. What the runtime says of a failure is in its log, which the host reads. */
+#include "launch.h"
+
+#include <linux/sched.h>
+
+#define CONSOLE_MS 10000
+#define DIGITS_LIMIT 16
+
+static int put_root(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    const char *path = text_of(op, F_RUNTIME_ROOT_PATH);
+    if (number_of(op, F_RUNTIME_ROOT_SLOT) == PLAN_NONE)
+        return 0;
+    int tree = slot_fd(launch, op, F_RUNTIME_ROOT_SLOT, err);
+    if (tree < 0)
+        return -1;
+    if (check(err, (int)sys(__NR_unshare, CLONE_NEWNS), "unshare") < 0 ||
+        check(err, sys_mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL), "mount / as a slave") < 0)
+        return -1;
+    owned_fd place = sys_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+    if (place < 0)
+        return fail_path(err, place, path);
+    int result = sys_move_mount(tree, place);
+    return result < 0 ? fail(err, result, "move_mount to %s", path) : 0;
+}
+
+static int run_it(const struct operation *op, struct masu_error *err)
+{
+    const char **args = list_array(op, F_RUNTIME_ARGS), **env = list_array(op, F_RUNTIME_ENV);
+    int status = 0;
+    if (args == NULL || env == NULL || args[0] == NULL)
+        return fail(err, ENOMEM, "arguments");
+    int pid = sys_fork();
+    if (pid == 0) {
+        sys_prctl(PR_SET_PDEATHSIG, SIGNAL_KILL, 0, 0);
+        sys_usual_signals();
+        sys(__NR_umask, 0022);
+        sys(__NR_execve, args[0], args, env);
+        sys_exit(127);
+    }
+    if (pid < 0)
+        return fail(err, pid, "fork of %s", args[0]);
+    while (sys_wait(pid, &status, WAIT_ALL_CLONES) == -EINTR)
+        continue;
+    if (status != 0)
+        return fail(err, EIO, "%s: %s %d", args[0], (status & 0x7f) != 0 ? "killed by signal" : "exited with status",
+                    (status & 0x7f) != 0 ? status & 0x7f : status >> 8 & 0xff);
+    return 0;
+}
+
+static int read_pid(const char *path, struct masu_error *err)
+{
+    char text[DIGITS_LIMIT];
+    uint64_t pid = 0;
+    long length = read_file(AT_FDCWD, path, text, sizeof text);
+    if (length < 0)
+        return fail_path(err, length, path);
+    while (length > 0 && text[length - 1] == '\n')
+        length--;
+    if (!parse_number(text, (size_t)length, INT32_MAX, &pid) || pid == 0)
+        return fail(err, EPROTO, "%s holds no pid", path);
+    return (int)pid;
+}
+
+/* The pty's master, which the runtime has sent by now, goes to the monitor. */
+static int take_console(struct launch *launch, int listener, struct masu_error *err)
+{
+    struct pollfd fd = {.fd = listener, .events = POLLIN};
+    char name[64];
+    int master = -1;
+    if (sys_poll(&fd, 1, CONSOLE_MS) <= 0)
+        return fail(err, ETIMEDOUT, "no terminal came from the runtime");
+    owned_fd talk = (int)sys(__NR_accept4, listener, NULL, NULL, SOCKET_CLOEXEC);
+    if (talk < 0)
+        return fail(err, talk, "accept4");
+    fd.fd = talk;
+    sys_poll(&fd, 1, CONSOLE_MS);
+    long count = receive_with_fd(talk, name, sizeof name, &master);
+    owned_fd owned = master;
+    if (count <= 0 || master < 0)
+        return fail(err, count < 0 ? count : -EPROTO, "the runtime's terminal");
+    tell_monitor(launch, TELL_MASTER, 0, master);
+    return 0;
+}
+
+int run_runtime(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    unsigned console = small_of(op, F_RUNTIME_CONSOLE_FD);
+    launch->index = op->index;
+    if (put_root(launch, op, err) < 0 || run_it(op, err) < 0)
+        return -1;
+    int pid = read_pid(text_of(op, F_RUNTIME_PID_PATH), err);
+    if (pid < 0)
+        return -1;
+    owned_fd pidfd = (int)sys(__NR_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return fail(err, pidfd, "pidfd_open of %d", pid);
+    if (console != PLAN_NONE && take_console(launch, (int)console, err) < 0)
+        return -1;
+    /* What `exec` has made runs already, and may have ended: then the monitor ends, and must not take us with it. */
+    sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0);
+    tell_monitor(launch, TELL_STARTED, 0, -1);
+    tell_monitor(launch, TELL_PID, pid, pidfd);
+    int result = control_send(launch, MSG_PID, 0, pid, "", pidfd);
+    if (result < 0)
+        return fail(err, result, "control socket");
+    return do_ready(launch, op, err) < 0 ? -1 : 0;
+}

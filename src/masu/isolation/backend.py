@@ -1,0 +1,113 @@
+"""What the engine asks of whatever runs a container; two answer: our own runtime, and another one's binary (`oci`).
+
+A container that was made is a `runtime.container.Container` either way: a directory with state.json, a first process
+known by pid and start time, cgroups, a monitor. What it is doing is found by looking at those; what is asked of it goes
+to whoever made it.
+"""
+
+from __future__ import annotations
+
+from masu.isolation import namespaces
+from masu.isolation.oci import Oci
+from masu.runtime import delete as runtime_delete
+from masu.runtime import kill as runtime_kill
+from masu.runtime import start as runtime_start
+from masu.runtime.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from masu.isolation.namespaces import Request
+    from masu.isolation.stdio import Stdio
+
+    class Isolation(Protocol):
+        """Errors are the kinds of `masu.errors`; FailedPrecondition for a container in another state than wanted."""
+
+        def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
+            """Makes a container whose first process waits for `start`; warnings. After an error nothing is left."""
+            ...
+
+        def start(self, container: Container) -> None:
+            """Returns when its program runs."""
+            ...
+
+        def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None: ...
+
+        def pause(self, container: Container) -> None: ...
+
+        def resume(self, container: Container) -> None: ...
+
+        def update(self, container: Container, resources: dict[str, object]) -> list[str]:
+            """New limits, as `linux.resources`; warnings."""
+            ...
+
+        def exec(
+            self,
+            container: Container,
+            process: dict[str, object],
+            stdio: Stdio,
+            *,
+            directory: str,
+            seccomp_cache: str = "",
+            on_ready: Callable[[int], None] | None = None,
+        ) -> list[str]:
+            """One more process, an object as a spec's, with a monitor of its own; see `namespaces.start_exec`."""
+            ...
+
+        def delete(self, container: Container) -> None:
+            """All of it goes, whatever it does."""
+            ...
+
+
+class Namespaces:
+    """Our own runtime."""
+
+    def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
+        request.gate = True
+        return namespaces.run(run_root, request)
+
+    def start(self, container: Container) -> None:
+        runtime_start.start(container)
+
+    def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
+        runtime_kill.kill(container, signal, everyone=everyone)
+
+    def pause(self, container: Container) -> None:
+        container.require("pause")
+        container.cgroup.freeze()
+
+    def resume(self, container: Container) -> None:
+        container.require("resume")
+        container.cgroup.thaw()
+
+    def update(self, container: Container, resources: dict[str, object]) -> list[str]:
+        from masu.runtime import update
+
+        return update.update(container, resources)
+
+    def exec(
+        self,
+        container: Container,
+        process: dict[str, object],
+        stdio: Stdio,
+        *,
+        directory: str,
+        seccomp_cache: str = "",
+        on_ready: Callable[[int], None] | None = None,
+    ) -> list[str]:
+        from masu.spec import runtime as spec
+
+        wanted = spec.parse_process(process, where="process")
+        return namespaces.start_exec(
+            container, wanted, stdio, directory=directory, seccomp_cache=seccomp_cache, on_ready=on_ready
+        )
+
+    def delete(self, container: Container) -> None:
+        runtime_delete.delete(container, force=True)
+
+
+def of(container: Container) -> Isolation:
+    """Whoever made it."""
+    return Oci.of(container) or Namespaces()

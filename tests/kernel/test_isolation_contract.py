@@ -1,0 +1,250 @@
+"""What the engine asks of whatever runs a container, on every back-end: ours, runc, masu-oci as another's binary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.programs import MASU_OCI, peer
+from kernel.launchclient import wait_readable
+
+from masu.errors import FailedPrecondition, MasuError, NotFound
+from masu.isolation import backend, namespaces
+from masu.isolation.attach import Attachment
+from masu.isolation.backend import Namespaces
+from masu.isolation.oci import Oci
+from masu.isolation.stdio import Stdio
+from masu.plan.host import Rootfs
+from masu.runtime import lifecycle
+from masu.runtime.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.isolation.backend import Isolation
+
+pytestmark = pytest.mark.root
+
+SPACES = [{"type": name} for name in ("pid", "mount", "uts", "ipc", "network")]
+ENV = ["PATH=/bin:/usr/bin"]
+
+
+class Home:
+    """One back-end, a folder for it, and what was made there."""
+
+    def __init__(self, isolation: Isolation, folder: Path, rootfs: Path) -> None:
+        self.isolation = isolation
+        self.folder = folder
+        self.rootfs = rootfs
+        self.program = "/bin/probe"
+        self.run = str(folder / "run")
+        self.made: list[Container] = []
+        for name in ("in", "out", "err", "exec-out"):
+            os.mkfifo(folder / name)
+        self.out = os.open(folder / "out", os.O_RDONLY | os.O_NONBLOCK)
+        self.exec_out = os.open(folder / "exec-out", os.O_RDONLY | os.O_NONBLOCK)
+
+    def create(self, *probe: str, terminal: bool = False, mount: bool = True) -> Container:
+        id = f"contract-{os.getpid()}-{len(self.made)}"
+        config: dict[str, object] = {
+            "ociVersion": "1.0.2",
+            "root": {"path": str(self.rootfs)},
+            "process": {**self.process(*probe), "terminal": terminal},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                 "options": ["newinstance", "ptmxmode=0666"]},
+            ],
+            "linux": {"cgroupsPath": f"/masu-test/{id}", "namespaces": SPACES},
+        }  # fmt: skip
+        stdio = Stdio(
+            terminal=terminal,
+            log_path=str(self.folder / "log"),
+            stdin=str(self.folder / "in"),
+            stdout=str(self.folder / "out"),
+            stderr="" if terminal else str(self.folder / "err"),
+        )
+        shown = Rootfs(str(self.rootfs), ("bind", str(self.rootfs), ("bind", "rw")) if mount else None)
+        request = namespaces.Request(
+            id, config=config, rootfs=shown, stdio=stdio, exit_path=str(self.folder / f"{id}.exit"), gate=True
+        )
+        container, _ = self.isolation.run(self.run, request)
+        self.made.append(container)
+        return container
+
+    def process(self, *probe: str) -> dict[str, object]:
+        return {"args": [self.program, *probe], "env": ENV, "cwd": "/", "user": {"uid": 0, "gid": 0}}
+
+    def exec(self, container: Container, *probe: str, name: str = "exec") -> Path:
+        directory = self.folder / name
+        directory.mkdir()
+        stdio = Stdio(stdout=str(self.folder / "exec-out"), ephemeral=True)
+        self.isolation.exec(container, self.process(*probe), stdio, directory=str(directory))
+        return directory
+
+    def until(self, text: bytes, fd: int = -1) -> bytes:
+        fd = self.out if fd < 0 else fd
+        said = b""
+        while text not in said:
+            wait_readable(fd)
+            said += os.read(fd, 65536)
+        return said
+
+    def exit(self, container: Container) -> namespaces.Exit:
+        found = namespaces.read_exit(str(self.folder / f"{container.id}.exit"))
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        for container in self.made:
+            if os.path.isdir(container.directory):
+                self.isolation.delete(container)
+        for fd in (self.out, self.exec_out):
+            os.close(fd)
+        for group in Path("/sys/fs/cgroup").glob("*/masu-test"):
+            group.rmdir()
+
+
+@pytest.fixture(params=["ours", "runc", "masu-oci"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, probe_rootfs: Path) -> Iterator[Home]:
+    programs = {"runc": lambda: peer("runc"), "masu-oci": lambda: MASU_OCI}
+    isolation: Isolation = Namespaces()
+    if request.param != "ours":
+        isolation = Oci(programs[request.param](), str(tmp_path / "root"))
+    it = Home(isolation, tmp_path, probe_rootfs)
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+def watch(container: Container) -> Attachment:
+    monitor = Attachment.connect(namespaces.socket_path(container), 0)
+    monitor.wait_attached()
+    return monitor
+
+
+def ended(monitor: Attachment) -> int:
+    with monitor:
+        kind, payload = monitor.receive()
+    assert kind == "x"
+    return int.from_bytes(payload[:4], "little")
+
+
+@pytest.mark.parametrize("mount", [True, False])
+def test_a_life(home: Home, mount: bool) -> None:
+    container = home.create("stdin", "--", "exit", "3", mount=mount)
+    assert container.status() == lifecycle.CREATED
+    assert Container.open(home.run, container.id).facts.pid == container.facts.pid
+    assert type(backend.of(container)) is type(home.isolation)
+    assert container.cgroup.pids() == [container.facts.pid]
+    monitor = watch(container)
+    home.isolation.start(container)
+    assert container.status() == lifecycle.RUNNING
+    with open(home.folder / "in", "wb") as writer:
+        writer.write(b"hello")
+    home.until(b"hello")
+    with Attachment.connect(namespaces.socket_path(container), 4) as closer:
+        closer.wait_attached()
+        closer.close_stdin()
+        assert ended(monitor) == 3
+    assert home.exit(container).status == 3
+    assert container.status() == lifecycle.STOPPED
+    assert b"stdout P hello" in (home.folder / "log").read_bytes()
+    home.isolation.delete(container)
+    assert not os.path.exists(container.directory)
+    assert not container.cgroup.exists()
+
+
+def test_killed_before_the_start(home: Home) -> None:
+    container = home.create("exit", "0")
+    monitor = watch(container)
+    home.isolation.kill(container, 9)
+    assert ended(monitor) == 137
+    with pytest.raises(FailedPrecondition):
+        home.isolation.start(container)
+
+
+def test_signals(home: Home) -> None:
+    container = home.create("wait", "15")
+    monitor = watch(container)
+    home.isolation.start(container)
+    home.until(b"ready")
+    home.isolation.kill(container, 15)
+    home.until(b"caught 15")
+    assert ended(monitor) == 0
+    with pytest.raises(FailedPrecondition):
+        home.isolation.kill(container, 15)
+
+
+def test_paused(home: Home) -> None:
+    container = home.create("pause")
+    home.isolation.start(container)
+    home.isolation.pause(container)
+    assert container.status() == lifecycle.PAUSED
+    with pytest.raises(FailedPrecondition):
+        home.isolation.pause(container)
+    home.isolation.resume(container)
+    assert container.status() == lifecycle.RUNNING
+    with pytest.raises(FailedPrecondition):
+        home.isolation.resume(container)
+
+
+def test_new_limits(home: Home) -> None:
+    container = home.create("pause")
+    home.isolation.start(container)
+    home.isolation.update(container, {"pids": {"limit": 77}})
+    place = container.cgroup.path("pids")
+    assert place is not None
+    assert Path(place, "pids.max").read_text() == "77\n"
+
+
+def test_one_more_process(home: Home) -> None:
+    container = home.create("pause")
+    home.isolation.start(container)
+    directory = home.exec(container, "echo", "inside", "--", "exit", "12")
+    assert home.until(b"inside\n", home.exec_out) == b"inside\n"
+    try:
+        with Attachment.connect(str(directory / "attach.sock"), 0) as monitor:
+            while monitor.receive()[0] not in ("x", ""):
+                pass
+    except NotFound:
+        pass  # over already
+    found = namespaces.read_exit(str(directory / "exit"))
+    assert found is not None
+    assert found.status == 12
+    home.program = "nosuch"
+    with pytest.raises(MasuError, match="nosuch"):
+        home.exec(container, name="second")
+
+
+def test_its_processes_end_with_it(home: Home) -> None:
+    container = home.create("pause")
+    home.isolation.start(container)
+    directory = home.exec(container, "echo", "up", "--", "pause")
+    home.until(b"up", home.exec_out)
+    with Attachment.connect(str(directory / "attach.sock"), 0) as monitor:
+        monitor.wait_attached()
+        home.isolation.delete(container)
+        kind, payload = monitor.receive()
+        assert (kind, int.from_bytes(payload[:4], "little")) == ("x", 137)
+    assert not os.path.exists(container.directory)
+
+
+def test_a_terminal(home: Home) -> None:
+    container = home.create("isatty", "--", "winsize", terminal=True)
+    with Attachment.connect(namespaces.socket_path(container), 0) as monitor:
+        monitor.wait_attached()
+        monitor.resize(31, 97)
+        home.isolation.start(container)
+        said = home.until(b"31 97")
+        assert said.startswith(b"tty tty tty\r\n")
+
+
+def test_a_program_that_is_not_there(home: Home) -> None:
+    home.program = "nosuch"
+    with pytest.raises(MasuError, match="nosuch"):
+        home.create()
+    assert os.listdir(home.run) == []
