@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -431,6 +432,41 @@ def test_two_versions_in_turn(masu: Installation, tmp_path: Path) -> None:
             assert other("masu", "--version").strip() == "masu version 0.2.0"
             pids.add((masu.keeper(), other.keeper()))
         assert len(pids) == 1
+
+
+def spares_of(keeper: int) -> Callable[[], bool]:
+    return lambda: len(children_of(keeper)) == SPARES
+
+
+def sleeps(pid: int) -> int:
+    """How often it has waited for something."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt_switches")))
+
+
+def test_masud_has_a_brain_stay(tmp_path: Path) -> None:
+    """As long as it runs, though nobody calls."""
+    with Installation(tmp_path / "own") as masu:
+        listener = masu.package / "cli/brain/listener.py"
+        listener.write_text(listener.read_text().replace("IDLE_S = 60.0", "IDLE_S = 0.2"))
+        script = "import sys; from masu.daemon import warm; print(warm.hold(), flush=True); sys.stdin.read()"
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**masu.environ("auto"), "PYTHONPATH": str(masu.package.parent)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as holder:
+            assert holder.stdout is not None
+            assert int(holder.stdout.readline()) >= 0
+            wait_until(masu.keeper)
+            keeper = masu.keeper()
+            wait_until(spares_of(keeper))
+            before = sleeps(keeper)
+            wait_until(lambda: sleeps(keeper) > before + 3)  # it has woken up for nothing
+            assert masu.keeper() == keeper
+            assert holder.stdin is not None
+            holder.stdin.close()
+        wait_until(lambda: not masu.keeper())
 
 
 def test_it_leaves_when_nobody_calls(tmp_path: Path) -> None:

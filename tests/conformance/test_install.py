@@ -95,6 +95,8 @@ def test_pip_installs_commands_that_run(wheel: Path, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), done
     done = run(venv / "bin/masu", "--help", cwd="/")
     assert done.returncode == 0, done.stderr
+    done = run(venv / "bin/containerd-shim-masu-v2", "-v", cwd="/")
+    assert (done.stderr, done.stdout[:24]) == ("", "containerd-shim-masu-v2:")
     # What cannot be found by looking beside the command is found by the interpreter that pip wrote down.
     assert run(venv / "bin/masu-python", "masu-oci", "--version").returncode == 0
     (package,) = venv.glob("lib/python3*/site-packages/masu")

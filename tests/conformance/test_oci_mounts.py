@@ -129,6 +129,19 @@ def test_root_propagation(masu_oci: Runtime, probe_rootfs: Path, word: str, fiel
     assert bool(field) == bool(said)
 
 
+def test_a_shared_root_on_a_mount_that_the_host_shares(masu_oci: Runtime, probe_rootfs: Path, tmp_path: Path) -> None:
+    """As on a machine with systemd, where all mounts are shared: none of the container's gets into the host's."""
+    rootfs = tmp_path / "shared"
+    rootfs.mkdir()
+    subprocess.run(["mount", "--bind", str(probe_rootfs), str(rootfs)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(rootfs)], check=True)
+        assert "shared:" in seen(masu_oci, rootfs, point="/", rootfsPropagation="shared")[1]
+        assert f" {rootfs}/" not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        subprocess.run(["umount", "-R", str(rootfs)], check=True)
+
+
 def test_tmpcopyup(runtime: Runtime, own_probe_rootfs: Path) -> None:
     (own_probe_rootfs / "etc/deep").mkdir()
     (own_probe_rootfs / "etc/deep/file").write_text("copied\n")

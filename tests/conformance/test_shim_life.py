@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness.callers.containerd import Shims
 from harness.engine import cgroups_of, wait_until
 from harness.programs import ROOT
+
+from masu.api.proto import small
 
 pytestmark = pytest.mark.root
 
@@ -149,6 +154,34 @@ def test_killed_shim(shims: Shims) -> None:
     assert len(shims.shims()) == 1
 
 
+def test_killed_while_it_makes_a_container(shims: Shims, tmp_path: Path) -> None:
+    """In the middle of a create, while a hook keeps it: nothing of that is left either."""
+    marker, config = tmp_path / "hooked", tmp_path / "config.json"
+    spec = json.loads(shims("oci", "spec"))
+    spec["root"], spec["process"]["args"] = {"path": str(tmp_path / "root")}, ["/nothing"]
+    (tmp_path / "root").mkdir()
+    spec["linux"]["cgroupsPath"] = f"/{shims.premises.cgroup}/halfway"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f": > {marker}; exec sleep 999"]}
+    spec["hooks"] = {"createRuntime": [hook]}
+    config.write_text(json.dumps(spec))
+    words = [*shims.words, "run", "--runtime", shims.RUNTIME, "--config", str(config), "--detach", "halfway"]
+    maker = subprocess.Popen(
+        [*shims.premises.prefix, *words],
+        env=shims.premises.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(marker.exists)
+    (shim,) = shims.shims()
+    os.kill(shim, signal.SIGKILL)
+    assert b"ttrpc: closed" in maker.communicate(timeout=20)[1]
+    wait_until(lambda: shims.runtime_states() == [] and shims.monitors() == [])
+    # The hook is nobody's any more (with masu-oci it would be its caller's).
+    for pid in shims.premises.pids():
+        if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_killed_with_containerd(shims: Shims) -> None:
     """All of it at once, but for the containers and their monitors: the next containerd ends them."""
     begin(shims, "one", "two")
@@ -174,6 +207,38 @@ def test_stopped_from_outside(shims: Shims) -> None:
     begin(shims, "one")
     os.kill(shims.shims()[0], signal.SIGTERM)
     wait_until(lambda: shims.runtime_states() == [])
+
+
+def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path) -> None:
+    """They answer the same and find each other's shim; `delete` of what is not there says the same, too."""
+    python = [sys.executable, "-SIE", "-X", "utf8", str(ROOT / "src/masu/__main__.py"), "containerd-shim-masu-v2"]
+    (tmp_path / "config.json").write_text("{}")
+    options = small.Any(type_url="containerd.runc.v1.Options", value=small.Options(no_pivot_root=True).encode())
+    sockets = str(shims.premises.folder / "s")
+    params = small.BootstrapParams(
+        instance_id="a",
+        namespace="both",
+        containerd_grpc_address="/elsewhere",
+        socket_dir=sockets,
+        extensions=[small.Extension(value=options)],
+    )
+
+    def call(program: list[str], verb: str, stdin: bytes = b"") -> bytes:
+        words = ["-namespace", "both", "-id", "a", "-address", "/a", "-bundle", str(tmp_path), verb]
+        command = [*shims.premises.prefix, "sh", "-c", 'cd "$1"; shift; exec "$@"', "sh", str(tmp_path), *program, *words]
+        environment = shims.premises.environment
+        return subprocess.run(command, input=stdin, env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+    for stdin, count in ((b"", 1), (options.encode(), 1), (params.encode(), 2)):
+        answers = {call(program, "start", stdin) for program in ([PROGRAM], python, [PROGRAM])}
+        assert len(answers) == 1
+        assert len(shims.shims()) == count
+    assert small.BootstrapResult.decode(answers.pop()).address.startswith(f"unix://{sockets}/")
+    for program in ([PROGRAM], python):
+        assert small.DeleteResponse.decode(call(program, "delete")).exit_status == 137
+    for pid in shims.shims():  # they wait for what was announced
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: shims.shims() == [] and os.listdir(sockets) == [])
 
 
 def test_words(shims: Shims) -> None:

@@ -38,7 +38,7 @@ def test_pod_of_kubernetes(shims: Shims, cri: Cri) -> None:
     logs.mkdir()
     linux: Message = {1: f"/{shims.premises.cgroup}/pod", 2: {1: {1: NODE}}}  # cgroup_parent, security_context
     pod: Message = {1: {1: "pea", 2: "uid", 3: "default"}, 3: str(logs), 8: linux}  # metadata, log directory
-    sandbox = cri.id_of("RunPodSandbox", {1: pod, 2: "shim"})
+    sandbox = cri.id_of("RunPodSandbox", {1: pod, 2: "masu-shim"})
     script = "trap 'exit 6' TERM; echo up; : > /dev/shm/file; while :; do sleep 0.1; done"
     config: Message = {
         1: {1: "one"}, 2: {1: IMAGE}, 3: ["sh", "-c", script], 6: [{1: "A", 2: "b c"}], 11: "one.log",

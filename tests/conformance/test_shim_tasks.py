@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import select
 import subprocess
@@ -10,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from harness.callers import check_shell
+from harness.callers import check_shell, document
 from harness.callers.containerd import Shims
 from harness.engine import wait_until
-from harness.programs import peer
+from harness.programs import MASU_OCI, peer
 
 pytestmark = pytest.mark.root
 
@@ -27,6 +29,13 @@ def box(shims: Shims) -> Iterator[str]:
     shims("containers", "rm", "box")
 
 
+def test_what_the_document_says(shims: Shims) -> None:
+    (words,) = document.commands("A container", "shim.md")
+    at = words.index("run") + 1
+    own = ["--cgroup", f"/{shims.premises.cgroup}/document"]
+    assert shims(*words[1:at], *own, *words[at:]) == "uid=0(root) gid=0(root) groups=0(root)\n"
+
+
 def test_what_is_there(shims: Shims, box: str) -> None:
     """One process of ours serves, one monitor carries the container, and nothing is mounted on the host."""
     assert len(shims.shims()) == 1
@@ -35,12 +44,9 @@ def test_what_is_there(shims: Shims, box: str) -> None:
     pid = shims("tasks", "ls").split()[-2]
     assert pid in shims("tasks", "ps", box)
     assert shims.mounts() == []
-    state = subprocess.run(
-        ["ls", shims.premises.path(f"{shims.RUN_ROOT}/{box}")], capture_output=True, text=True, check=True
-    )
-    assert set(state.stdout.split()) >= {"attach.sock", "config.json", "exec.fifo", "state.json", "task.json"} - {
-        "exec.fifo"
-    }
+    state = json.loads(shims.premises.run([MASU_OCI, "--root", shims.RUN_ROOT, "state", box]).stdout)
+    assert (state["status"], str(state["pid"])) == ("running", pid)
+    assert state["bundle"].endswith(f"/state/io.containerd.runtime.v2.task/default/{box}")
 
 
 # (options, command, exit status, what is said: a pattern)
@@ -81,6 +87,34 @@ def test_exec(shims: Shims, box: str) -> None:
     assert re.search(r"OCI runtime exec failed: .*no such file", failed), failed
     # What could not be started leaves no trace: its id is free again.
     assert shims(*words, box, "echo", "again") == "again\n"
+
+
+@contextmanager
+def fed(shims: Shims, box: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An exec `fed` whose stdin is a pipe, when it runs."""
+    words = [*shims.premises.prefix, *shims.words, "tasks", "exec", "--exec-id", "fed", box, *command]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=shims.premises.environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        wait_until(lambda: "fed" in shims("tasks", "ps", box))
+        yield process
+
+
+def test_stdin(shims: Shims, box: str) -> None:
+    """What is written arrives, whole, and its end after it."""
+    data = bytes(range(256)) * 2000
+    with fed(shims, box, "md5sum") as process:
+        said, complained = process.communicate(data, timeout=20)
+    assert said.split()[0].decode() == hashlib.md5(data).hexdigest(), complained
+
+
+def test_kill_of_one_whose_stdin_is_full(shims: Shims, box: str) -> None:
+    with fed(shims, box, "sleep", "998") as process:
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        while select.select([], [process.stdin], [], 1.0)[1]:
+            os.write(process.stdin.fileno(), bytes(65536))
+        shims("tasks", "kill", "--exec-id", "fed", "-s", "KILL", box)
+        assert process.wait(20) == 137
 
 
 def test_terminal(shims: Shims, box: str) -> None:

@@ -13,7 +13,7 @@ from masu.api.containerd.collector import Settings
 from masu.api.containerd.plugins import plugins
 from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
-from masu.daemon import activation
+from masu.daemon import activation, warm
 from masu.daemon.config import GC, TRANSFER, Config
 from masu.daemon.server import Server, Threads
 from masu.daemon.sockets import Place
@@ -60,6 +60,9 @@ class Daemon:
     async def _begin(self, stack: AsyncExitStack) -> None:
         """All in the order in which it is needed; what is begun ends in the reverse one."""
         config, site = self.config, self.site
+        held = await asyncio.to_thread(warm.hold)
+        if held >= 0:
+            stack.callback(os.close, held)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()

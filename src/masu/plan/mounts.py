@@ -77,20 +77,22 @@ def add_root(draft: Draft, config: Config, rootfs: Rootfs, *, at_its_path: bool)
         draft.trees.append(Op("open_tree", where, slot=slot, path=rootfs.path, flags=flags))
     else:
         add_root_file_system(draft, slot, rootfs, where)
-    if not propagation & m.MS_SHARED:
-        kind = m.MS_PRIVATE if propagation & (m.MS_PRIVATE | m.MS_UNBINDABLE) else m.MS_SLAVE
-        draft.trees.append(
-            Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=kind, recursive=1, userns=NONE)
-        )
+    # Of a mount that the host shares the tree is a peer: what is mounted in the container would be mounted there, too.
+    # Under a root that is to be shared, what lies below it stays one.
+    shared = bool(propagation & m.MS_SHARED)
+    kind = m.MS_PRIVATE if propagation & (m.MS_SHARED | m.MS_PRIVATE | m.MS_UNBINDABLE) else m.MS_SLAVE
+    draft.trees.append(
+        Op("mount_attr", where, slot=slot, set=0, clear=0, propagation=kind, recursive=int(not shared), userns=NONE)
+    )
     # The parent of the root must not be shared, or pivot_root(2) refuses: under a shared root it alone becomes
     # private. An unbindable root can become so only when everything is in its place.
     where = "linux.rootfsPropagation"
     flags = m.MS_PRIVATE if propagation & m.MS_UNBINDABLE else propagation
     draft.inside.append(Op("root_propagation", where, flags=flags | m.MS_REC))
-    if propagation & m.MS_SHARED:
+    if shared:
         draft.inside.append(Op("root_propagation", where, flags=m.MS_PRIVATE))
     # Under a root that becomes shared only "/" itself is made private.
-    path = rootfs.path if at_its_path and rootfs.mount is None and not propagation & m.MS_SHARED else ""
+    path = rootfs.path if at_its_path and rootfs.mount is None and not shared else ""
     draft.inside.append(Op("root_attach", "root.path", slot=slot, path=path))
 
 
@@ -517,8 +519,7 @@ def add_finish(draft: Draft, config: Config) -> None:
             )
     if config.root is not None and config.root.readonly:
         draft.inside.append(Op("root_readonly", "root.readonly"))
-    # Shared, too, only at the end: the detached tree was private, and while it is shared nothing of the host must hang
-    # on it (pivot_root(2)).
+    # Shared, too, only at the end: while it is shared nothing of the host must hang on it (pivot_root(2)).
     if config.linux.rootfs_propagation in ("unbindable", "runbindable", "shared", "rshared"):
         flags = _PROPAGATION[config.linux.rootfs_propagation]
         draft.inside.append(Op("propagation", "linux.rootfsPropagation", target="/", flags=flags))

@@ -115,14 +115,8 @@ class Containerd(Caller):
             self._stack.close()
 
 
-HANDLER = """
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.shim]
-runtime_type = "io.containerd.masu.v2"
-"""
-
-
 class Shims(Containerd):
-    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the handler `shim`."""
+    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the document's handler."""
 
     RUNTIME = "io.containerd.masu.v2"
     RUN_ROOT = "/run/containerd/masu/default"
@@ -131,7 +125,7 @@ class Shims(Containerd):
         premises.environment["PATH"] = f"{ROOT}:{os.environ['PATH']}"
         # Newer ones would warn of cgroup v1 with each command.
         premises.environment["CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS"] = "1"
-        super().__init__(premises, more=HANDLER)
+        super().__init__(premises, more="\n" + document.snippet("Kubernetes", "toml", "shim.md"))
         self.runtime_root = premises.path(self.RUN_ROOT)
 
     def own(self, id: str, *options: str, binary: str = "") -> list[str]:

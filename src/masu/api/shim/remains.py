@@ -14,9 +14,10 @@ from masu.api.shim.publisher import timestamp
 from masu.errors import MasuError, NotFound, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import Attachment
+from masu.runtime import bundle as bundles
 from masu.runtime import delete as runtime_delete
 from masu.runtime.container import Container
-from masu.spec import times
+from masu.spec import jsontext, times
 
 _MONITOR_DEADLINE_S = 5.0
 _KILLED = 128 + 9
@@ -37,6 +38,8 @@ def clear(root: str, id: str, bundle: str) -> tuple[small.DeleteResponse, list[s
         if container.facts.pid:
             namespaces.end_orphan(container)
             _wait_monitor(container)
+        else:
+            namespaces.end_remains(_cgroups_path(bundle), id)  # killed while it was being made
         ended = namespaces.read_exit(f"{container.directory}/exit")
         if ended is not None:
             response.exit_status = ended.status
@@ -47,6 +50,16 @@ def clear(root: str, id: str, bundle: str) -> tuple[small.DeleteResponse, list[s
             pass
     rootfs.unmount_all(f"{bundle}/rootfs")
     return response, warnings
+
+
+def _cgroups_path(bundle: str) -> str:
+    try:
+        config = jsontext.loads(bundles.read_config(bundle), name="config.json")
+    except MasuError:
+        return ""
+    linux = config.get("linux") if isinstance(config, dict) else None
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    return path if isinstance(path, str) else ""
 
 
 def _wait_monitor(container: Container) -> None:

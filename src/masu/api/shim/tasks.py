@@ -17,7 +17,16 @@ from masu.api.shim.publisher import timestamp
 from masu.api.shim.records import RUN_ROOT, Record, Stdio
 from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
-from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    MasuError,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from masu.isolation import namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.plan.host import Rootfs
@@ -93,7 +102,7 @@ class Tasks:
             "Kill": Method(small.KillRequest, self.kill),
             "Exec": Method(small.ExecProcessRequest, self.exec),
             "ResizePty": Method(small.ResizePtyRequest, self.resize_pty),
-            "CloseIO": Method(small.CloseIORequest, self.close_io),
+            "CloseIO": Method(small.CloseIORequest, self.close_io, blocks=True),
             "Update": Method(small.UpdateTaskRequest, self.update, blocks=True),
             "Wait": Method(small.WaitRequest, self.wait),
             "Stats": Method(small.StatsRequest, self.stats),
@@ -123,6 +132,10 @@ class Tasks:
         options = wanted.runtime_options(request.options)
         if request.checkpoint:
             raise Unimplemented("restore", request.checkpoint, detail="a shim's container out of a checkpoint")
+        if options.binary_name:
+            raise Unimplemented(
+                "runtime", options.binary_name, where="BinaryName", hint="io.containerd.runc.v2 runs other runtimes"
+            )
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = posixpath.join(options.root, self._namespace) if options.root else self.default_root
         record = Record(request.bundle, stdio, mounted=False)
@@ -454,15 +467,16 @@ class Tasks:
         if process.status == STOPPED:
             raise FailedPrecondition("cannot resize a stopped container")
         if process.attachment is not None:
-            process.attachment.resize(request.height & 0xFFFF, request.width & 0xFFFF)
+            try:
+                process.attachment.resize(request.height & 0xFFFF, request.width & 0xFFFF)
+            except Unavailable as error:
+                raise NotFound("process already finished") from error
         return small.Empty()
 
     def close_io(self, request: small.CloseIORequest, _: Call) -> Message:
         process = self._task(request.id).process(request.exec_id)
         if request.stdin:
-            process.close_stdin = True
-            if process.attachment is not None:
-                process.attachment.close_stdin()
+            process.close_stdin()
         return small.Empty()
 
     def update(self, request: small.UpdateTaskRequest, _: Call) -> Message:

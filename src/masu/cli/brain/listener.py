@@ -4,8 +4,9 @@ The socket's name says for which installation and namespaces it is (native/front
 front that has started us, keeps a second brain away as long as this one lives; a socket whose brain was killed is
 refused by connect(2), and replaced.
 
-It leaves when nobody has called for a minute, when one of the files that it is made of has changed, when asked to
-(SIGTERM, `masu brain stop`). Then no new call is taken, and those that have begun come to their end.
+It leaves when nobody has called for a minute and no masud wants it to stay (masu.daemon.warm), when one of the files
+that it is made of has changed, when asked to (SIGTERM, `masu brain stop`). Then no new call is taken, and those that
+have begun come to their end.
 """
 
 from __future__ import annotations
@@ -158,11 +159,26 @@ class Keeper:
             if self._wake in ready:
                 self._reap(os.read(self._wake, 512))
             changed = self.shared.watch.fileno() in ready and self.shared.look()
-            if changed or (not self.calls and self._quiet_s() >= IDLE_S):
+            if changed or (not self.calls and self._quiet_s() >= IDLE_S and not self._is_held()):
                 self.leave()
 
     def _lacks_spare(self) -> bool:
         return not self.spares or (len(self.spares) < SPARES and self._quiet_s() >= QUIET_S)
+
+    def _is_held(self) -> bool:
+        """Whether somebody has locked the directory, so that we stay; asked again after another minute."""
+        try:
+            directory = os.open(os.path.dirname(self.shared.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            self._seen = time.monotonic()
+            return True
+        finally:
+            os.close(directory)
 
     def _quiet_s(self) -> float:
         return time.monotonic() - self._seen
