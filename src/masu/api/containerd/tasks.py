@@ -9,6 +9,8 @@ import os
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from google.protobuf.any_pb2 import Any
@@ -23,7 +25,7 @@ from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
-from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unavailable, Unimplemented
 from masu.isolation.oci import Oci
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
@@ -56,14 +58,16 @@ class Tasks(Service):
         names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         engine = call.engine
         by = _runtime(engine, engine.tasks.record(id).row, request)
-        pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by)
+        with _failing("create"):
+            pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by)
         self.site.exits.watch(call.namespace, id)
         return pb.CreateTaskResponse(container_id=id, pid=pid)
 
     def start(self, request: pb.StartRequest, call: Call) -> pb.StartResponse:
         id, exec_id, engine = request.container_id, request.exec_id, call.engine
         try:
-            pid = engine.execs.start(id, exec_id) if exec_id else engine.tasks.start(id)
+            with _failing("exec" if exec_id else "start"):
+                pid = engine.execs.start(id, exec_id) if exec_id else engine.tasks.start(id)
         finally:
             # Also after a failure: who waits for it learns that it is over.
             self.site.exits.watch(call.namespace, id, exec_id)
@@ -232,6 +236,22 @@ class Tasks(Service):
             return engine.tasks.get(id)
         engine.tasks.look(id)
         return engine.execs.get(id, exec_id)
+
+
+class _Failed(MasuError):
+    """What a container died of before it ran; to clients an unknown error, as of the runtimes that containerd calls."""
+
+    kind = "unknown"
+    verb = ""
+
+
+@contextmanager
+def _failing(verb: str) -> Iterator[None]:
+    """Unavailable would tell a client that it is the daemon."""
+    try:
+        yield
+    except Unavailable as error:
+        raise _Failed(f"OCI runtime {verb} failed", detail=str(error)) from error
 
 
 def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descriptor:
