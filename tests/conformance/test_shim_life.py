@@ -225,8 +225,16 @@ def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path)
 
     def call(program: list[str], verb: str, stdin: bytes = b"") -> bytes:
         words = ["-namespace", "both", "-id", "a", "-address", "/a", "-bundle", str(tmp_path), verb]
-        there = ["sh", "-c", 'cd "$1"; shift; exec "$@"', "sh", str(tmp_path)]
-        command = [*shims.premises.prefix, *there, *program, *words]
+        command = [
+            *shims.premises.prefix,
+            "sh",
+            "-c",
+            'cd "$1"; shift; exec "$@"',
+            "sh",
+            str(tmp_path),
+            *program,
+            *words,
+        ]
         environment = shims.premises.environment
         return subprocess.run(command, input=stdin, env=environment, stdout=subprocess.PIPE, check=True).stdout
 

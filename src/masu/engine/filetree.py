@@ -22,6 +22,7 @@ _WORDS = {
     "log": "what it wrote, in CRI's format",
     "pid": "process and monitor, with their start times",
     "resolv.conf": "bound into the container",
+    "started": "somebody has begun to start it",
     "state.json": "what the runtime knows: pid, start time, cgroups",
     "task.json": "the process that a client has added",
     "told": "its end has been published",

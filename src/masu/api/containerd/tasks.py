@@ -26,11 +26,16 @@ from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
 from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unavailable, Unimplemented
+from masu.isolation.backend import Namespaces
 from masu.isolation.oci import Oci
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
 from masu.store import Container
 from masu.store.trees import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.isolation.backend import Isolation
 
 _STATUS = {
     CREATED: task_types_pb2.CREATED,
@@ -267,8 +272,8 @@ def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descripto
     return types_pb2.Descriptor(media_type=media_type, digest=digest, size=size)
 
 
-def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Oci | None:
-    """Another OCI runtime than ours, when the options name one; the task's count more than the container's. Raises
+def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Isolation:
+    """Our own runtime, or another one when the options name it; the task's count more than the container's. Raises
     NotFound without such a binary, InvalidArgument for a runtime that is none of namespaces."""
     if row.runtime and row.runtime not in RUNTIMES:
         raise InvalidArgument("runtime", row.runtime, detail=f"known are {', '.join(RUNTIMES)}")
@@ -280,7 +285,10 @@ def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> O
         if found.binary_name and found.binary_name.rpartition("/")[2] != "masu-oci":
             root = found.root or f"{engine.run}/runtimes"
             return Oci(found.binary_name, f"{root}/{engine.namespace}", systemd=found.systemd_cgroup)
-    return None
+        return Namespaces(
+            systemd=found.systemd_cgroup, no_new_keyring=found.no_new_keyring, no_pivot=found.no_pivot_root
+        )
+    return Namespaces()
 
 
 def _process(found: Process) -> task_types_pb2.Process:
