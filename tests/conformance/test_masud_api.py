@@ -4,6 +4,7 @@ reflection; events in order."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -26,9 +27,11 @@ from masu.api.proto import (
     events_pb2,
     health_pb2,
     images_pb2,
+    introspection_pb2,
     leases_pb2,
     namespaces_pb2,
     reflection_pb2,
+    runc_options_pb2,
     snapshots_pb2,
     types_pb2,
     version_pb2,
@@ -40,6 +43,7 @@ CONTENT = content_pb2.DESCRIPTOR.services_by_name["Content"]
 EVENTS = events_pb2.DESCRIPTOR.services_by_name["Events"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 IMAGES = images_pb2.DESCRIPTOR.services_by_name["Images"]
+INTROSPECTION = introspection_pb2.DESCRIPTOR.services_by_name["Introspection"]
 LEASES = leases_pb2.DESCRIPTOR.services_by_name["Leases"]
 NAMESPACES = namespaces_pb2.DESCRIPTOR.services_by_name["Namespaces"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
@@ -375,3 +379,23 @@ def test_reflection(client: Client) -> None:
 def test_a_method_that_nobody_has(client: Client) -> None:
     call: Any = client.channel.unary_unary("/containerd.services.version.v1.Version/Nothing")
     assert code(lambda: call(b""))[0] == "UNIMPLEMENTED"
+
+
+def test_what_the_runtime_can_do(client: Client) -> None:
+    def asked(options: Any) -> Any:
+        request = introspection_pb2.PluginInfoRequest(type="io.containerd.runtime.v2", id="task")
+        request.options.CopyFrom(AnyMessage(type_url=options.DESCRIPTOR.full_name, value=options.SerializeToString()))
+        return client(INTROSPECTION, "PluginInfo", request)
+
+    answer = asked(types_pb2.RuntimeRequest(runtime_path="io.containerd.masu.v2"))
+    assert answer.plugin.id == "task"
+    assert answer.extra.type_url == "containerd.types.RuntimeInfo"
+    info = types_pb2.RuntimeInfo.FromString(answer.extra.value)
+    assert info.name == "io.containerd.masu.v2"
+    assert json.loads(info.features.value)["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
+    other = runc_options_pb2.Options(binary_name="/usr/sbin/runc")
+    wanted = types_pb2.RuntimeRequest(options=AnyMessage(type_url="x", value=other.SerializeToString()))
+    assert not types_pb2.RuntimeInfo.FromString(asked(wanted).extra.value).HasField("features")
+    assert code(lambda: asked(types_pb2.Mount()))[0] == "INVALID_ARGUMENT"
+    nobody = introspection_pb2.PluginInfoRequest(type="a", id="b")
+    assert code(lambda: client(INTROSPECTION, "PluginInfo", nobody))[0] == "NOT_FOUND"

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from harness.callers.containerd import Shims
 from harness.engine import cgroups_of, wait_until
 from harness.programs import ROOT
+
+from masu.api.proto import small
 
 pytestmark = pytest.mark.root
 
@@ -204,6 +207,47 @@ def test_stopped_from_outside(shims: Shims) -> None:
     begin(shims, "one")
     os.kill(shims.shims()[0], signal.SIGTERM)
     wait_until(lambda: shims.runtime_states() == [])
+
+
+def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path) -> None:
+    """They answer the same and find each other's shim; `delete` of what is not there says the same, too."""
+    python = [sys.executable, "-SIE", "-X", "utf8", str(ROOT / "src/masu/__main__.py"), "containerd-shim-masu-v2"]
+    (tmp_path / "config.json").write_text("{}")
+    options = small.Any(type_url="containerd.runc.v1.Options", value=small.Options(no_pivot_root=True).encode())
+    sockets = str(shims.premises.folder / "s")
+    params = small.BootstrapParams(
+        instance_id="a",
+        namespace="both",
+        containerd_grpc_address="/elsewhere",
+        socket_dir=sockets,
+        extensions=[small.Extension(value=options)],
+    )
+
+    def call(program: list[str], verb: str, stdin: bytes = b"") -> bytes:
+        words = ["-namespace", "both", "-id", "a", "-address", "/a", "-bundle", str(tmp_path), verb]
+        command = [
+            *shims.premises.prefix,
+            "sh",
+            "-c",
+            'cd "$1"; shift; exec "$@"',
+            "sh",
+            str(tmp_path),
+            *program,
+            *words,
+        ]
+        environment = shims.premises.environment
+        return subprocess.run(command, input=stdin, env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+    for stdin, count in ((b"", 1), (options.encode(), 1), (params.encode(), 2)):
+        answers = {call(program, "start", stdin) for program in ([PROGRAM], python, [PROGRAM])}
+        assert len(answers) == 1
+        assert len(shims.shims()) == count
+    assert small.BootstrapResult.decode(answers.pop()).address.startswith(f"unix://{sockets}/")
+    for program in ([PROGRAM], python):
+        assert small.DeleteResponse.decode(call(program, "delete")).exit_status == 137
+    for pid in shims.shims():  # they wait for what was announced
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: shims.shims() == [] and os.listdir(sockets) == [])
 
 
 def test_words(shims: Shims) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import select
 import subprocess
@@ -85,6 +87,34 @@ def test_exec(shims: Shims, box: str) -> None:
     assert re.search(r"OCI runtime exec failed: .*no such file", failed), failed
     # What could not be started leaves no trace: its id is free again.
     assert shims(*words, box, "echo", "again") == "again\n"
+
+
+@contextmanager
+def fed(shims: Shims, box: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An exec `fed` whose stdin is a pipe, when it runs."""
+    words = [*shims.premises.prefix, *shims.words, "tasks", "exec", "--exec-id", "fed", box, *command]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=shims.premises.environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        wait_until(lambda: "fed" in shims("tasks", "ps", box))
+        yield process
+
+
+def test_stdin(shims: Shims, box: str) -> None:
+    """What is written arrives, whole, and its end after it."""
+    data = bytes(range(256)) * 2000
+    with fed(shims, box, "md5sum") as process:
+        said, complained = process.communicate(data, timeout=20)
+    assert said.split()[0].decode() == hashlib.md5(data).hexdigest(), complained
+
+
+def test_kill_of_one_whose_stdin_is_full(shims: Shims, box: str) -> None:
+    with fed(shims, box, "sleep", "998") as process:
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        while select.select([], [process.stdin], [], 1.0)[1]:
+            os.write(process.stdin.fileno(), bytes(65536))
+        shims("tasks", "kill", "--exec-id", "fed", "-s", "KILL", box)
+        assert process.wait(20) == 137
 
 
 def test_terminal(shims: Shims, box: str) -> None:

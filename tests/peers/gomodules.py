@@ -19,6 +19,7 @@ import pytest
 from harness.programs import cache
 
 GO = "1.27.3"
+CONTAINERD = ("github.com/containerd/containerd/v2", "v2.3.7")
 CTR = ("github.com/containerd/containerd/v2", "v2.2.0")
 # client's module, its version, where the client and its packages are in it
 CLIENTS = {
@@ -26,6 +27,7 @@ CLIENTS = {
     "2.2": ("github.com/containerd/containerd/v2", "v2.2.0", "github.com/containerd/containerd/v2/client", "/pkg"),
 }
 _SOURCE = Path(__file__).parent / "goclient" / "main.go"
+_TTRPC = Path(__file__).parent / "ttrpc"
 _BUILD_S = 1500
 
 
@@ -34,14 +36,44 @@ def ctr() -> Path:
     module, version = CTR
 
     def build(folder: Path) -> None:
-        # Its go.mod has replacements, so it cannot be installed by its name.
-        found = json.loads(_go("mod", "download", "-json", f"{module}@{version}", folder=folder))
-        shutil.copytree(found["Dir"], folder / "source")
-        for path in [folder / "source", *(folder / "source").rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        _go("build", "-o", "../program", "./cmd/ctr", folder=folder / "source")
+        _go("build", "-o", "../program", "./cmd/ctr", folder=_source_of(module, version, folder))
 
     return _built(f"ctr-{version}", build)
+
+
+def containerd() -> Path:
+    """A directory with the containerd of CONTAINERD and its ctr."""
+    module, version = CONTAINERD
+
+    def build(folder: Path) -> None:
+        source = _source_of(module, version, folder)
+        (folder / "program").mkdir()
+        for name in ("containerd", "ctr"):
+            _go("build", "-o", f"../program/{name}", f"./cmd/{name}", folder=source)
+
+    return _built(f"containerd-{version}", build)
+
+
+def ttrpc() -> Path:
+    """The program ttrpc/main.go, with containerd's ttrpc."""
+    files = [_TTRPC / name for name in ("main.go", "go.mod", "go.sum")]
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+    def build(folder: Path) -> None:
+        for file in files:
+            shutil.copy(file, folder)
+        _go("build", "-o", "program", ".", folder=folder)
+
+    return _built(f"ttrpc-{key}", build)
+
+
+def _source_of(module: str, version: str, folder: Path) -> Path:
+    # Its go.mod has replacements, so it cannot be installed by its name.
+    found = json.loads(_go("mod", "download", "-json", f"{module}@{version}", folder=folder))
+    shutil.copytree(found["Dir"], folder / "source")
+    for path in [folder / "source", *(folder / "source").rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder / "source"
 
 
 def client(name: str) -> Path:

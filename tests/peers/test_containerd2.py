@@ -1,7 +1,4 @@
-"""containerd-shim-masu-v2 under the containerd of today: the tests of tests/conformance with its daemon and its ctr.
-
-They come as Go modules, built into the tests' cache; without Go, or without a proxy for modules, it is skipped.
-"""
+"""containerd-shim-masu-v2 under the containerd of today: the tests of tests/conformance with its daemon and its ctr."""
 
 from __future__ import annotations
 
@@ -10,34 +7,21 @@ import subprocess
 import sys
 
 import pytest
-from harness.programs import ROOT, cache, peer
+from harness.programs import ROOT
 
-pytestmark = pytest.mark.root
+from peers import gomodules
 
-# The one that docs/conformance.md tells of.
-VERSION = "v2.3.7"
-TESTS = ("test_shim_tasks.py", "test_shim_life.py", "test_shim_sandbox.py")
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
+
+TESTS = [f"tests/conformance/test_shim_{what}.py" for what in ("tasks", "life", "sandbox")]
 
 
-@pytest.mark.timeout(1800)
 def test_shim() -> None:
-    folder = cache() / "peers" / f"containerd-{VERSION}"
-    if not (folder / "ctr").exists():
-        modules = [f"github.com/containerd/containerd/v2/cmd/{name}@{VERSION}" for name in ("containerd", "ctr")]
-        done = subprocess.run(
-            [peer("go"), "install", *modules],
-            env=os.environ | {"GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            pytest.skip(f"containerd {VERSION} cannot be built: {done.stderr.strip().splitlines()[-1]}")
+    environment = {name: value for name, value in os.environ.items() if name != "MASU_TEST_LEFTOVERS"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/conformance/{n}" for n in TESTS)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "MASU_TEST_LEFTOVERS"}
-        | {"PATH": f"{folder}:{os.environ['PATH']}"},
+        env=environment | {"PATH": f"{gomodules.containerd()}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -85,6 +85,7 @@ def test_images_of_ctr(masud: Masud, registry: str, tmp_path: Path) -> None:
     finally:
         ctr("images", "unmount", "--rm", str(tmp_path / "mounted"))
     assert ctr("deprecations", "list") == ""
+    assert '"ociVersionMax": "1.3.0"' in ctr("plugins", "inspect-runtime")
 
 
 def test_containers_of_ctr(masud: Masud, registry: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -120,6 +121,9 @@ async def _live(daemon: Daemon, options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, ended.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon, options)
     async with daemon:
+        # What is there now stays for good: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
         logger.info("masud %s, process %d, serves %s", masu.__version__, os.getpid(), daemon.address)
         manager.notify("READY=1", f"STATUS=serves {daemon.address}")
         await ended.wait()

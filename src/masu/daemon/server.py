@@ -24,7 +24,9 @@ from masu.errors import MasuError
 
 log = logging.getLogger("masud")
 T = TypeVar("T")
-_END = object()
+# Of a stream, what is made at one time in a thread.
+_BATCH_BYTES = 1 << 20
+_BATCH_ITEMS = 200
 
 # containerd's defaults.
 MESSAGE_BYTES = 16 << 20
@@ -150,8 +152,9 @@ class Server:
 
     async def _drain(self, items: Iterator[T]) -> AsyncIterator[T]:
         try:
-            while (item := await self._threads.run(next, items, _END)) is not _END:
-                yield item
+            while batch := await self._threads.run(_batch, items):
+                for item in batch:
+                    yield item
         finally:
             close = getattr(items, "close", None)
             if close is not None:
@@ -160,3 +163,14 @@ class Server:
     def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         found = context.invocation_metadata() or ()
         return Call(self._site, {key: value for key, value in found if isinstance(value, str)}, self._threads)
+
+
+def _batch(items: Iterator[Any]) -> list[Any]:
+    """The next ones, as many as are worth a change of threads; empty at the end."""
+    found, size = [], 0
+    for item in items:
+        found.append(item)
+        size += item.ByteSize()
+        if size >= _BATCH_BYTES or len(found) >= _BATCH_ITEMS:
+            break
+    return found

@@ -19,10 +19,12 @@ from masu.daemon.server import Server, Threads
 from masu.daemon.sockets import Place
 from masu.daemon.ttrpc import Ttrpc
 from masu.errors import FailedPrecondition, Unavailable, closest
-from masu.linux import process
+from masu.linux import executable, process
 
 logger = logging.getLogger("masud")
 GRACE_S = 2.0
+# Above those that are passed to programs by their numbers.
+_KEPT_FDS = 64
 
 
 class Daemon:
@@ -60,6 +62,8 @@ class Daemon:
     async def _begin(self, stack: AsyncExitStack) -> None:
         """All in the order in which it is needed; what is begun ends in the reverse one."""
         config, site = self.config, self.site
+        # Mounted once; a container's birth would wait 10 ms for its own to be taken down.
+        executable.keep_ready(executable.launcher_path(), _KEPT_FDS)
         held = await asyncio.to_thread(warm.hold)
         if held >= 0:
             stack.callback(os.close, held)

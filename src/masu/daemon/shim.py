@@ -146,7 +146,11 @@ def _launch(start: Start, path: str) -> None:
         environment = {**os.environ, "TTRPC_ADDRESS": start.ttrpc_address, "MALLOC_ARENA_MAX": "1"}
         words = [sys.executable, "-SIE", "-X", "utf8", f"{_package()}/__main__.py", PROGRAM, *flags, "serve"]
         pid = _spawn(words, environment, listener.fileno())
-        _place(pid, start.options.shim_cgroup)
+        try:
+            _place(pid, start.options.shim_cgroup)
+        except BaseException:
+            os.kill(pid, _signal.SIGKILL)
+            raise
     except BaseException:
         _unlink(path)
         raise

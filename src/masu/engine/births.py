@@ -475,6 +475,10 @@ def clear_runtime(engine: Engine, id: str) -> None:
     else:
         remove_directory(f"{engine.run_root}/{id}")
         _end_remains(engine, id)
+    if os.path.isdir(f"{engine.run}/bundles/{engine.namespace}/{id}"):
+        from masu.engine import foreign
+
+        foreign.remove_bundle(engine, id)
     execs = f"{engine.run}/execs/{engine.namespace}/{id}"
     if os.path.isdir(execs):
         remove_tree(execs)

@@ -22,6 +22,7 @@ _WORDS = {
     "log": "what it wrote, in CRI's format",
     "pid": "process and monitor, with their start times",
     "resolv.conf": "bound into the container",
+    "started": "somebody has begun to start it",
     "state.json": "what the runtime knows: pid, start time, cgroups",
     "task.json": "the process that a client has added",
     "told": "its end has been published",
@@ -29,13 +30,14 @@ _WORDS = {
 _KINDS = {0o140000: "socket", 0o010000: "FIFO", 0o120000: "link"}
 _MAX_ENTRIES = 1000
 # What an image holds is not what is wanted here.
-_SHUT = ("upper", "work", "fs")
+_SHUT = ("upper", "work", "fs", "rootfs")
 
 
 def lines(engine: Engine, record: Record) -> list[str]:
     """The tree, a line each: what must outlive a reboot, what need not, the layers, the cgroups."""
     out: list[str] = []
     places = [engine.directory(record.id), f"{engine.run_root}/{record.id}"]
+    places.append(f"{engine.run}/bundles/{engine.namespace}/{record.id}")
     places.append(f"{engine.run}/execs/{engine.namespace}/{record.id}")
     for place in places:
         if os.path.isdir(place):

@@ -7,7 +7,10 @@ else the spec's own root.path.
 
 from __future__ import annotations
 
-from masu.errors import InvalidArgument, NotFound, Unimplemented
+import os
+
+from masu.errors import InvalidArgument, NotFound
+from masu.linux import fds
 from masu.plan.host import Rootfs
 from masu.spec import jsontext
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from masu.engine.engine import Engine
     from masu.engine.records import Record
+    from masu.runtime.bundle import Bundle
     from masu.snapshots import Mount
 
 
@@ -33,24 +37,68 @@ def config_of(engine: Engine, record: Record) -> dict[str, object]:
     return config
 
 
-def rootfs_of(engine: Engine, record: Record, config: dict[str, object], mounts: Sequence[Mount] = ()) -> Rootfs:
-    """What is mounted as the root. Raises InvalidArgument, NotFound for the snapshot."""
+def bundle_path(engine: Engine, id: str) -> str:
+    """Where the root is mounted when it has to be on the host: not in the run directory, which is removed with all that
+    is in it."""
+    return f"{engine.run}/bundles/{engine.namespace}/{id}"
+
+
+def place_root(engine: Engine, record: Record, config: dict[str, object], mounts: Sequence[Mount] = ()) -> Rootfs:
+    """What is to be the root: mounts, by the client or of the snapshot, for the container to mount itself or, where
+    they have to be on the host, mounted in its bundle; else the directory that the spec names.
+
+    Raises InvalidArgument, NotFound for the snapshot.
+    """
     if not mounts and record.row.snapshot_key:
         from masu.snapshots import choose
 
         mounts = choose(engine.ns, record.row.snapshotter).mounts(record.row.snapshot_key)
-    if len(mounts) > 1:
-        raise Unimplemented("root file system", record.id, detail=f"of {len(mounts)} mounts")
     if mounts:
-        only = mounts[0]
-        return Rootfs(record.row.image or record.id, (only.type, only.source, tuple(only.options)))
+        from masu.engine import hostroot
+
+        path = bundle_path(engine, record.id) + "/rootfs"
+        if hostroot.may_be_private(mounts, hooks=bool(config.get("hooks"))):
+            only = mounts[0]
+            return Rootfs(path, (only.type, only.source, tuple(only.options)))
+        os.makedirs(path, 0o711, exist_ok=True)
+        hostroot.mount_all(mounts, path)
+        return Rootfs(path)
     root = config.get("root")
-    path = root.get("path") if isinstance(root, dict) else ""
-    if not isinstance(path, str) or not path.startswith("/"):
+    named = root.get("path") if isinstance(root, dict) else ""
+    if not isinstance(named, str) or not named.startswith("/"):
         raise InvalidArgument(
             "container", record.id, where="root.path", detail="an absolute path, or a snapshot, is wanted"
         )
-    return Rootfs(path)
+    return Rootfs(named)
+
+
+def bundle_of(engine: Engine, record: Record, config: dict[str, object]) -> Bundle:
+    """config.json as the runtime reads it, and the directory that hooks find it in."""
+    from masu.runtime import bundle as bundles
+
+    text = jsontext.dumps(config).encode()
+    warnings: list[str] = []
+    path = f"{engine.run_root}/{record.id}"
+    if config.get("hooks"):
+        path = bundle_path(engine, record.id)
+        os.makedirs(path, 0o711, exist_ok=True)
+        fds.atomic_write(path + "/config.json", text, 0o600, sync=False)
+    return bundles.Bundle(path, text, bundles.parse_config(text, warnings), warnings)
+
+
+def remove_bundle(engine: Engine, id: str) -> None:
+    """What `place_root` and `bundle_of` have made. Raises KernelError when something stays mounted."""
+    path = bundle_path(engine, id)
+    if not os.path.isdir(path):
+        return
+    from masu.engine import hostroot
+
+    hostroot.unmount_all(path + "/rootfs")
+    for remove, name in ((os.rmdir, "/rootfs"), (os.unlink, "/config.json"), (os.rmdir, "")):
+        try:
+            remove(path + name)
+        except FileNotFoundError:
+            pass
 
 
 def add_home(config: dict[str, object], rootfs: Rootfs) -> None:

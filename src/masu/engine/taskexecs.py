@@ -2,6 +2,7 @@
 
 <run>/execs/<namespace>/<container>/<exec>/     as `execs` has them: attach.sock, pid, exit
     task.json     what is to be run: {"process": …, "io": …}; by it these are told from those of `masu exec`
+    started/      a start has begun
     told          its exit has been published (or never will be: its start failed)
 
            add              start             exit            delete
@@ -97,8 +98,10 @@ class Execs:
             raise FailedPrecondition(f"container {id} init process is not running")
         if os.path.exists(directory + "/exit"):
             raise FailedPrecondition("cannot start a stopped process")
-        if noted_pid(directory):
-            raise FailedPrecondition("cannot start a running process")
+        try:
+            os.mkdir(directory + "/started")  # of two that start it at once one is the first
+        except FileExistsError:
+            raise FailedPrecondition("cannot start a running process") from None
         stdio = Stdio(
             terminal=wanted.get("terminal") is True or io.terminal,
             ephemeral=True,

@@ -166,43 +166,49 @@ class Tasks:
             self._note(record, note)
             engine.ns.events.publish(
                 "/tasks/create",
-                {"container_id": id, "bundle": runtime.directory, "rootfs": rootfs, "io": io.to_json(), "pid": pid},
+                {"container_id": id, "bundle": runtime.facts.bundle, "rootfs": rootfs, "io": io.to_json(), "pid": pid},
             )
         return runtime
 
     def _run(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None) -> Runtime:
         engine, id = self._engine, record.id
-        config, rootfs = self._parts(record, mounts)
         request = record.request
-        stdio = Stdio(
-            terminal=foreign.process_of(config).get("terminal") is True,
-            log_path=engine.directory(id) + "/log",
-            log_max_bytes=request.log_max_bytes or births.DEFAULT_LOG_BYTES,
-            log_max_files=request.log_max_files or births.DEFAULT_LOG_FILES,
-            stdin=io.stdin,
-            stdout=io.stdout,
-            stderr=io.stderr,
-            owner=(id, engine.namespace),
-        )
-        runtime, _ = (by or backend.Namespaces()).run(
-            engine.run_root,
-            namespaces.Request(
+        try:
+            config, rootfs = self._parts(record, mounts)
+            stdio = Stdio(
+                terminal=foreign.process_of(config).get("terminal") is True,
+                log_path=engine.directory(id) + "/log",
+                log_max_bytes=request.log_max_bytes or births.DEFAULT_LOG_BYTES,
+                log_max_files=request.log_max_files or births.DEFAULT_LOG_FILES,
+                stdin=io.stdin,
+                stdout=io.stdout,
+                stderr=io.stderr,
+                owner=(id, engine.namespace),
+            )
+            made = namespaces.Request(
                 id,
-                config=config,
+                bundle=foreign.bundle_of(engine, record, config),
                 rootfs=rootfs,
                 stdio=stdio,
                 exit_path=states.exit_path(engine, id),
                 gate=True,
                 init=request.init,
                 seccomp_cache=births.seccomp_cache(engine),
-            ),
-        )
+            )
+            runtime, _ = (by or backend.Namespaces()).run(engine.run_root, made)
+        except BaseException as error:
+            try:
+                foreign.remove_bundle(engine, id)
+            except MasuError as failure:
+                if isinstance(error, MasuError):
+                    error.cleanup.append(failure)
+            raise
         return runtime
 
     def _parts(self, record: Record, mounts: Sequence[Mount]) -> tuple[dict[str, object], Rootfs]:
         if record.is_foreign:
             config = foreign.config_of(self._engine, record)
-            rootfs = foreign.rootfs_of(self._engine, record, config, mounts)
+            rootfs = foreign.place_root(self._engine, record, config, mounts)
             foreign.add_home(config, rootfs)
             return config, rootfs
         config, _ = births.read_config(self._engine, record)

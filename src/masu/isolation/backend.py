@@ -62,10 +62,20 @@ if TYPE_CHECKING:
 
 
 class Namespaces:
-    """Our own runtime."""
+    """Our own runtime; with `systemd` cgroups are units of its, the others are as in `runtime.create.Options`."""
+
+    __slots__ = ("no_new_keyring", "no_pivot", "systemd")
+
+    def __init__(self, *, systemd: bool = False, no_new_keyring: bool = False, no_pivot: bool = False) -> None:
+        self.systemd = systemd
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
 
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         request.gate = True
+        request.no_new_keyring, request.no_pivot = self.no_new_keyring, self.no_pivot
+        if self.systemd:
+            request.cgroup_manager = "systemd"
         return namespaces.run(run_root, request)
 
     def start(self, container: Container) -> None:

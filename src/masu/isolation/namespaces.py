@@ -122,7 +122,7 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     from masu.isolation.monitors import Plumbing
     from masu.runtime import create
 
-    bundle = request.bundle or _bundle(request)
+    bundle = request.bundle or bundle_of(request)
     plumbing = Plumbing()
     try:
         options = create.Options(
@@ -155,7 +155,8 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
     return created.container, created.warnings
 
 
-def _bundle(request: Request) -> Bundle:
+def bundle_of(request: Request) -> Bundle:
+    """Of its `config`. Raises InvalidArgument."""
     from masu.runtime import bundle as bundles
 
     text = jsontext.dumps(request.config).encode()

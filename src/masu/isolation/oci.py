@@ -16,14 +16,13 @@ from __future__ import annotations
 import os
 
 from masu.errors import FailedPrecondition, InvalidArgument, MasuError, NotFound
+from masu.isolation import namespaces
 from masu.isolation.monitors import Plumbing
-from masu.isolation.namespaces import socket_path
 from masu.linux import cgroups, fds, procfs, spawn
 from masu.linux.cgroups.layout import parse_proc_cgroup
 from masu.plan.draft import Draft
 from masu.plan.mounts import add_root_file_system
 from masu.plan.ops import NONE, Op
-from masu.runtime import bundle as bundles
 from masu.runtime import delete as runtime_delete
 from masu.runtime.container import Container
 from masu.runtime.create import begin
@@ -72,10 +71,9 @@ class Oci:
 
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         """Makes a container whose process waits for `start`."""
-        config = dict(request.config or {})
-        text = jsontext.dumps(config).encode()
-        warnings: list[str] = []
-        parsed = bundles.Bundle(request.rootfs.path, text, bundles.parse_config(text, warnings), warnings)
+        parsed = request.bundle or namespaces.bundle_of(request)
+        warnings, config = parsed.warnings, jsontext.loads(parsed.text, name="config.json")
+        assert isinstance(config, dict)
         container = begin(run_root, request.id, parsed, request.rootfs.path, {})
         try:
             with container.lock():
@@ -111,7 +109,7 @@ class Oci:
         try:
             monitor = plumbing.operation(
                 request.stdio,
-                socket_path=socket_path(container),
+                socket_path=namespaces.socket_path(container),
                 exit_path=request.exit_path,
                 pid_path=directory + "/pid",
                 exit_command=request.exit_command,

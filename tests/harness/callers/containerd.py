@@ -134,9 +134,7 @@ class Shims(Containerd):
 
     def shims(self) -> list[int]:
         """The processes that serve."""
-        return [
-            pid for pid in self.premises.pids() if b"containerd-shim-masu-v2" in _words(pid) and b"serve" in _words(pid)
-        ]
+        return [pid for pid in self.premises.pids() if is_shim(pid)]
 
     def monitors(self) -> list[int]:
         return [pid for pid in self.premises.pids() if _name(pid) == "masu:[monitor]"]
@@ -151,11 +149,13 @@ class Shims(Containerd):
         return sorted(os.listdir(folder)) if folder.exists() else []
 
 
-def _words(pid: int) -> list[bytes]:
+def is_shim(pid: int) -> bool:
+    """Whether it is one of ours that serves."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return []
+        return False
+    return b"containerd-shim-masu-v2" in words and b"serve" in words
 
 
 def _name(pid: int) -> str:

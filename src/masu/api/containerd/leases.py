@@ -1,4 +1,8 @@
-"""Leases: what they hold is kept from the garbage collector."""
+"""Leases: what they hold is kept from the garbage collector.
+
+None of it waits for the disk: a lease matters while its client is at work. What the client does next, an image, a
+container, is a commit that does, and takes along all that was committed before.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,12 @@ class Leases(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Leases"]
 
     def create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
-        return pb.CreateResponse(lease=_message(call.ns.leases.create(request.id, labels=request.labels)))
+        with call.ns.transaction(durable=False):
+            return pb.CreateResponse(lease=_message(call.ns.leases.create(request.id, labels=request.labels)))
 
     def delete(self, request: pb.DeleteRequest, call: Call) -> Empty:
-        call.ns.leases.delete(request.id)
+        with call.ns.transaction(durable=False, freeing=True):
+            call.ns.leases.delete(request.id)
         self.site.collector.dirty(wait=request.sync)
         return Empty()
 
@@ -29,7 +35,8 @@ class Leases(Service):
         )
 
     def add_resource(self, request: pb.AddResourceRequest, call: Call) -> Empty:
-        call.ns.leases.add_resource(request.id, request.resource.type, request.resource.id)
+        with call.ns.transaction(durable=False):
+            call.ns.leases.add_resource(request.id, request.resource.type, request.resource.id)
         return Empty()
 
     def delete_resource(self, request: pb.DeleteResourceRequest, call: Call) -> Empty:

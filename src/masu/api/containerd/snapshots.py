@@ -119,7 +119,8 @@ class Snapshots(Service):
     def _hold(self, call: Call, snapshotter: Snapshotter, key: str) -> None:
         # Before it is there: afterwards a collection might have been faster.
         if call.lease is not None:
-            call.ns.leases.add_resource(call.lease, f"snapshots/{snapshotter.name}", key)
+            with call.ns.transaction(durable=False):
+                call.ns.leases.add_resource(call.lease, f"snapshots/{snapshotter.name}", key)
 
 
 def _is_there(snapshotter: Snapshotter, name: str) -> bool:

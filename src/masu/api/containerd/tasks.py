@@ -9,6 +9,8 @@ import os
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from google.protobuf.any_pb2 import Any
@@ -23,12 +25,17 @@ from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
-from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unavailable, Unimplemented
+from masu.isolation.backend import Namespaces
 from masu.isolation.oci import Oci
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
 from masu.store import Container
 from masu.store.trees import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.isolation.backend import Isolation
 
 _STATUS = {
     CREATED: task_types_pb2.CREATED,
@@ -56,14 +63,16 @@ class Tasks(Service):
         names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         engine = call.engine
         by = _runtime(engine, engine.tasks.record(id).row, request)
-        pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by)
+        with _failing("create"):
+            pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by)
         self.site.exits.watch(call.namespace, id)
         return pb.CreateTaskResponse(container_id=id, pid=pid)
 
     def start(self, request: pb.StartRequest, call: Call) -> pb.StartResponse:
         id, exec_id, engine = request.container_id, request.exec_id, call.engine
         try:
-            pid = engine.execs.start(id, exec_id) if exec_id else engine.tasks.start(id)
+            with _failing("exec" if exec_id else "start"):
+                pid = engine.execs.start(id, exec_id) if exec_id else engine.tasks.start(id)
         finally:
             # Also after a failure: who waits for it learns that it is over.
             self.site.exits.watch(call.namespace, id, exec_id)
@@ -234,6 +243,22 @@ class Tasks(Service):
         return engine.execs.get(id, exec_id)
 
 
+class _Failed(MasuError):
+    """What a container died of before it ran; to clients an unknown error, as of the runtimes that containerd calls."""
+
+    kind = "unknown"
+    verb = ""
+
+
+@contextmanager
+def _failing(verb: str) -> Iterator[None]:
+    """Unavailable would tell a client that it is the daemon."""
+    try:
+        yield
+    except Unavailable as error:
+        raise _Failed(f"OCI runtime {verb} failed", detail=str(error)) from error
+
+
 def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descriptor:
     """Puts a file into the content store, for the call's lease to hold."""
     with call.ns.content.writer(f"checkpoint-{os.urandom(8).hex()}", lease=call.lease) as writer:
@@ -247,8 +272,8 @@ def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descripto
     return types_pb2.Descriptor(media_type=media_type, digest=digest, size=size)
 
 
-def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Oci | None:
-    """Another OCI runtime than ours, when the options name one; the task's count more than the container's. Raises
+def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Isolation:
+    """Our own runtime, or another one when the options name it; the task's count more than the container's. Raises
     NotFound without such a binary, InvalidArgument for a runtime that is none of namespaces."""
     if row.runtime and row.runtime not in RUNTIMES:
         raise InvalidArgument("runtime", row.runtime, detail=f"known are {', '.join(RUNTIMES)}")
@@ -260,7 +285,10 @@ def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> O
         if found.binary_name and found.binary_name.rpartition("/")[2] != "masu-oci":
             root = found.root or f"{engine.run}/runtimes"
             return Oci(found.binary_name, f"{root}/{engine.namespace}", systemd=found.systemd_cgroup)
-    return None
+        return Namespaces(
+            systemd=found.systemd_cgroup, no_new_keyring=found.no_new_keyring, no_pivot=found.no_pivot_root
+        )
+    return Namespaces()
 
 
 def _process(found: Process) -> task_types_pb2.Process:

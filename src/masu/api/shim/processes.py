@@ -17,6 +17,7 @@ from masu.errors import NotFound, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import EVENTS, STDIN, Attachment, exit_status
 from masu.isolation.namespaces import Exit
+from masu.linux import pidfd, procfs
 from masu.runtime.container import Container
 from masu.spec import times
 
@@ -34,8 +35,8 @@ class Process:
     """One process: the container's first (`id` "") or an exec. `directory` holds what its monitor writes."""
 
     __slots__ = (
-        "attachment", "close_stdin", "directory", "ended", "exit", "exited_at_ns", "held", "id", "pid", "spec",
-        "status", "stdio", "waiting", "watched",
+        "attachment", "directory", "ended", "exit", "exited_at_ns", "held", "id", "pid", "spec", "start_time",
+        "status", "stdin_closed", "stdio", "waiting", "watched",
     )  # fmt: skip
 
     def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: object = None) -> None:
@@ -44,12 +45,13 @@ class Process:
         self.directory = directory
         self.spec = spec
         self.pid = 0
+        self.start_time = 0
         self.status = CREATED
         self.exit: Exit | None = None
         self.exited_at_ns = 0
         self.held = False
         self.attachment: Attachment | None = None
-        self.close_stdin = False  # asked for before there was one
+        self.stdin_closed = False  # perhaps before there is one
         self.waiting: list[Call] = []
         self.watched = False
         # Held until it has ended, for threads that wait.
@@ -61,14 +63,14 @@ class Process:
         return self.exit.status if self.exit is not None else 0
 
     def attach(self) -> None:
-        """Before the program may run."""
-        self.attachment = Attachment.connect(f"{self.directory}/attach.sock", STDIN | EVENTS)
-        if self.close_stdin:
-            self.attachment.close_stdin()
+        """Before the program may run. Not for its stdin: the monitor lets who feeds that wait while it is full."""
+        self.attachment = Attachment.connect(f"{self.directory}/attach.sock", EVENTS)
+        if self.stdin_closed:
+            self.close_stdin()
 
     def born(self, pid: int) -> None:
         """It is there, and waits for its program to be run."""
-        self.pid = pid
+        self.pid, self.start_time = pid, procfs.start_time(pid)
         self.attach()
 
     def detach(self) -> None:
@@ -76,21 +78,36 @@ class Process:
             self.attachment.close()
             self.attachment = None
 
+    def close_stdin(self) -> None:
+        """When all has been read that is written there; also before it is started."""
+        self.stdin_closed = True
+        if self.attachment is not None:
+            try:
+                with Attachment.connect(f"{self.directory}/attach.sock", STDIN) as feeding:
+                    feeding.wait_attached()  # who has hung up by then is not heard
+                    feeding.close_stdin()
+            except (NotFound, Unavailable, FileNotFoundError):
+                pass  # it has just ended
+
     def signal(self, number: int) -> None:
         """Raises NotFound when it has ended."""
-        if self.attachment is None:
-            raise NotFound("process", self.id, detail="process already finished")
+        fd = pidfd.open_checked(self.pid, self.start_time)
         try:
-            self.attachment.signal(number)
-        except Unavailable as error:
+            if fd is None:
+                raise ProcessLookupError
+            pidfd.send_signal(fd, number)
+        except ProcessLookupError as error:
             raise NotFound("process", self.id, detail="process already finished") from error
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     def read_pid(self) -> None:
         """As its monitor has noted it."""
         try:
             with open(f"{self.directory}/pid", "rb") as file:
-                self.pid = int(file.read(256).split()[0])
-        except (OSError, ValueError, IndexError):
+                self.pid, self.start_time = map(int, file.readline(256).split())
+        except (OSError, ValueError):
             pass
 
     def end(self, told: int | None) -> None:

@@ -17,7 +17,16 @@ from masu.api.shim.publisher import timestamp
 from masu.api.shim.records import RUN_ROOT, Record, Stdio
 from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
-from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, MasuError, NotFound, Unimplemented
+from masu.errors import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    MasuError,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from masu.isolation import namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.plan.host import Rootfs
@@ -93,7 +102,7 @@ class Tasks:
             "Kill": Method(small.KillRequest, self.kill),
             "Exec": Method(small.ExecProcessRequest, self.exec),
             "ResizePty": Method(small.ResizePtyRequest, self.resize_pty),
-            "CloseIO": Method(small.CloseIORequest, self.close_io),
+            "CloseIO": Method(small.CloseIORequest, self.close_io, blocks=True),
             "Update": Method(small.UpdateTaskRequest, self.update, blocks=True),
             "Wait": Method(small.WaitRequest, self.wait),
             "Stats": Method(small.StatsRequest, self.stats),
@@ -458,15 +467,16 @@ class Tasks:
         if process.status == STOPPED:
             raise FailedPrecondition("cannot resize a stopped container")
         if process.attachment is not None:
-            process.attachment.resize(request.height & 0xFFFF, request.width & 0xFFFF)
+            try:
+                process.attachment.resize(request.height & 0xFFFF, request.width & 0xFFFF)
+            except Unavailable as error:
+                raise NotFound("process already finished") from error
         return small.Empty()
 
     def close_io(self, request: small.CloseIORequest, _: Call) -> Message:
         process = self._task(request.id).process(request.exec_id)
         if request.stdin:
-            process.close_stdin = True
-            if process.attachment is not None:
-                process.attachment.close_stdin()
+            process.close_stdin()
         return small.Empty()
 
     def update(self, request: small.UpdateTaskRequest, _: Call) -> Message:

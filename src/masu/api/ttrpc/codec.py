@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HEADER = 10
 MAX_MESSAGE = 4 << 20
-MAX_STREAMS = 4096  # of one connection at once
+MAX_STREAMS = 1 << 14  # of one connection at once: who gives up a call does not say so
 
 REQUEST, RESPONSE, DATA = 1, 2, 3
 REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 1, 2, 4

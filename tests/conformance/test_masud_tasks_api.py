@@ -1,0 +1,219 @@
+"""Tasks by gRPC, where no ctr goes: hooks, several mounts, calls in the wrong state, many who wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from conformance.test_masud_tasks import IMAGE, Tasks
+from google.protobuf.any_pb2 import Any as AnyMessage
+from harness.grpcclient import Client
+from harness.masud import COLLECT_WHEN_ASKED
+
+from masu.api.proto import containers_pb2, metrics_v1_pb2, snapshots_pb2, task_types_pb2, tasks_pb2, types_pb2
+
+pytestmark = pytest.mark.root
+
+CONTAINERS = containers_pb2.DESCRIPTOR.services_by_name["Containers"]
+SNAPSHOTS = snapshots_pb2.DESCRIPTOR.services_by_name["Snapshots"]
+TASKS = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
+SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+ENV = ["PATH=/bin:/usr/bin"]
+
+
+@pytest.fixture(scope="module")
+def masud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tasks]:
+    # Without a lease a snapshot is nobody's until its container is there.
+    it = Tasks(tmp_path_factory.mktemp("api"), "version = 3\n" + COLLECT_WHEN_ASKED)
+    it.begin()
+    yield it
+    it.stop()
+
+
+class Maker:
+    """Containers by gRPC, each with a snapshot of busybox."""
+
+    def __init__(self, masud: Tasks, client: Client) -> None:
+        self.masud = masud
+        self.client = client
+        self.chain = masud("snapshots", "ls").splitlines()[1].split()[0]
+        self._made: list[str] = []
+
+    def make(self, id: str, *args: str, **more: object) -> list[types_pb2.Mount]:
+        """A container that is to run `args`; the mounts of its snapshot."""
+        spec = {
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {"args": list(args), "env": ENV, "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux": {
+                "cgroupsPath": f"/masu-test-tasks/{id}",
+                "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network")],
+            },
+            **more,
+        }
+        container = containers_pb2.Container(
+            id=id,
+            image=IMAGE,
+            runtime=containers_pb2.Container.Runtime(name="io.containerd.runc.v2"),
+            spec=AnyMessage(type_url=SPEC, value=json.dumps(spec).encode()),
+            snapshotter="overlayfs",
+            snapshot_key=id,
+        )
+        prepare = snapshots_pb2.PrepareSnapshotRequest(snapshotter="overlayfs", key=id, parent=self.chain)
+        mounts = list(self.client(SNAPSHOTS, "Prepare", prepare).mounts)
+        self._made.append(id)
+        self.client(CONTAINERS, "Create", containers_pb2.CreateContainerRequest(container=container))
+        return mounts
+
+    def task(self, name: str, **fields: Any) -> Any:
+        kinds = {"Delete": "DeleteTask", "Exec": "ExecProcess", "Pause": "PauseTask", "Create": "CreateTask"}
+        message = getattr(tasks_pb2, f"{kinds.get(name, name)}Request")
+        return self.client(TASKS, name, message(**fields))
+
+    def close(self) -> None:
+        for id in self._made:
+            self.masud.remove(id)
+            self.masud.try_("snapshots", "rm", id)
+        for group in Path("/sys/fs/cgroup").glob("*/masu-test-tasks"):
+            group.rmdir()
+
+
+@pytest.fixture
+def maker(masud: Tasks) -> Iterator[Maker]:
+    with Client(masud.socket) as client:
+        it = Maker(masud, client)
+        try:
+            yield it
+        finally:
+            it.close()
+
+
+def code(call: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    return error.code().name, error.details()
+
+
+def mounted(path: Path) -> bool:
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def test_hooks_find_bundle_and_root(maker: Maker) -> None:
+    """As nerdctl's do: the state on stdin names the bundle, in which are config.json and the mounted root."""
+    said = maker.masud.folder / "said-by-hook"
+    script = f'cat > {said}; ls -d $(grep -o \'"bundle":"[^"]*\' {said} | cut -d\'"\' -f4)/*/bin/sh >> {said}.files'
+    hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]}
+    mounts = maker.make("hooked", "sleep", "1000", hooks=hooks)
+    pid = maker.task("Create", container_id="hooked", rootfs=mounts).pid
+    state = json.loads(said.read_text())
+    bundle = Path(state["bundle"])
+    assert (state["id"], state["pid"], state["status"]) == ("hooked", pid, "creating")
+    assert json.loads((bundle / "config.json").read_text())["hooks"] == hooks
+    assert Path(f"{said}.files").read_text() == f"{bundle}/rootfs/bin/sh\n"
+    assert mounted(bundle / "rootfs")
+    maker.task("Start", container_id="hooked")
+    maker.task("Kill", container_id="hooked", signal=9)
+    maker.task("Wait", container_id="hooked")
+    assert maker.task("Delete", container_id="hooked").exit_status == 137
+    assert not bundle.exists()
+    assert not mounted(bundle / "rootfs")
+
+
+def test_several_mounts(maker: Maker, tmp_path: Path) -> None:
+    """One over the other, as some snapshotters give them."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/here").write_text("here\n")
+    mounts = maker.make("several", "cat", "/srv/here")
+    own = types_pb2.Mount(type="bind", source=str(tmp_path / "more"), options=["rbind", "ro"], target="/srv")
+    out = tmp_path / "out"
+    upper = next(word for word in mounts[0].options if word.startswith("upperdir=")).partition("=")[2]
+    (Path(upper) / "srv").mkdir()
+    maker.task("Create", container_id="several", rootfs=[*mounts, own], stdout=f"file://{out}", stderr=f"file://{out}")
+    maker.task("Start", container_id="several")
+    assert maker.task("Wait", container_id="several").exit_status == 0
+    assert out.read_text() == "here\n"
+    maker.task("Delete", container_id="several")
+
+
+def test_a_create_that_fails_leaves_nothing(maker: Maker) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    hooks = {"createRuntime": [{"path": "/bin/false"}]}
+    mounts = maker.make("fails", "true", hooks=hooks)
+    status, words = code(lambda: maker.task("Create", container_id="fails", rootfs=mounts))
+    assert status == "UNKNOWN"  # not Unavailable, which would be the daemon
+    assert "hooks.createRuntime[0]" in words
+    assert Path("/proc/self/mountinfo").read_text() == before
+    assert code(lambda: maker.task("Get", container_id="fails")) == ("NOT_FOUND", "task fails not found: not found")
+
+
+def test_calls_in_the_wrong_state(maker: Maker) -> None:
+    mounts = maker.make("wrong", "sleep", "1000")
+    who = {"container_id": "wrong"}
+    process = AnyMessage(type_url=PROCESS, value=json.dumps({"args": ["true"], "cwd": "/", "env": ENV}).encode())
+    assert code(lambda: maker.task("Start", **who)) == ("NOT_FOUND", "task wrong not found: not found")
+    maker.task("Create", rootfs=mounts, **who)
+    assert maker.task("Get", **who).process.status == task_types_pb2.CREATED
+    assert code(lambda: maker.task("Create", rootfs=mounts, **who))[0] == "ALREADY_EXISTS"
+    assert code(lambda: maker.task("Pause", **who))[0] == "FAILED_PRECONDITION"
+    maker.task("Start", **who)
+    assert code(lambda: maker.task("Start", **who))[0] == "FAILED_PRECONDITION"
+    assert code(lambda: maker.task("Delete", **who))[0] == "FAILED_PRECONDITION"
+    assert code(lambda: maker.task("Exec", exec_id="", spec=process, **who))[0] == "INVALID_ARGUMENT"
+    assert code(lambda: maker.task("Exec", exec_id="../x", spec=process, **who))[0] == "INVALID_ARGUMENT"
+    maker.task("Exec", exec_id="x", spec=process, **who)
+    assert code(lambda: maker.task("Exec", exec_id="x", spec=process, **who))[0] == "ALREADY_EXISTS"
+    assert code(lambda: maker.task("Kill", exec_id="x", signal=9, **who))[0] == "FAILED_PRECONDITION"
+    maker.task("DeleteProcess", exec_id="x", **who)
+    assert code(lambda: maker.task("DeleteProcess", exec_id="x", **who))[0] == "NOT_FOUND"
+    assert code(lambda: maker.task("Kill", container_id="none", signal=9)) == (
+        "NOT_FOUND", 'container "none" in namespace "default": not found',
+    )  # fmt: skip
+    maker.task("Kill", signal=9, **who)
+    maker.task("Wait", **who)
+    assert code(lambda: maker.task("Kill", signal=9, **who)) == ("NOT_FOUND", "process already finished: not found")
+    assert code(lambda: maker.task("Exec", exec_id="y", spec=process, **who))[0] == "FAILED_PRECONDITION"
+    assert maker.task("Delete", **who).exit_status == 137
+    assert code(lambda: maker.task("Delete", **who))[0] == "NOT_FOUND"
+
+
+def test_metrics_are_typed(maker: Maker) -> None:
+    mounts = maker.make("measured", "sleep", "1000")
+    maker.task("Create", container_id="measured", rootfs=mounts)
+    maker.task("Start", container_id="measured")
+    (metric,) = maker.task("Metrics", filters=["id==measured"]).metrics
+    assert metric.data.type_url == "io.containerd.cgroups.v1.Metrics"
+    found = metrics_v1_pb2.Metrics.FromString(metric.data.value)
+    assert found.pids.current == 1
+    assert found.memory.usage.usage > 0
+    assert found.cpu.usage.total > 0
+    assert not maker.task("Metrics", filters=["id==other"]).metrics
+
+
+def test_many_who_wait(maker: Maker) -> None:
+    """They hold no threads: more of them than the daemon has."""
+    mounts = maker.make("waited-for", "sleep", "1000")
+    maker.task("Create", container_id="waited-for", rootfs=mounts)
+    found: list[int] = []
+
+    def wait() -> None:
+        with Client(maker.masud.socket) as own:
+            found.append(own(TASKS, "Wait", tasks_pb2.WaitRequest(container_id="waited-for")).exit_status)
+
+    waiting = [threading.Thread(target=wait) for _ in range(100)]
+    for each in waiting:
+        each.start()
+    maker.task("Start", container_id="waited-for")
+    maker.task("Kill", container_id="waited-for", signal=9)
+    for each in waiting:
+        each.join(60)
+    assert found == [137] * 100
+    assert os.path.exists(maker.masud.socket)
