@@ -505,6 +505,9 @@ static void delete(const struct ask *ask)
     struct __kernel_timespec now;
     if (ask->bundle == NULL || strlen(ask->bundle) > PATH_LIMIT - 32)
         return;
+    format_text(path, sizeof path, "%s/masu-root", ask->bundle); /* its state is not in the usual place */
+    if (sys_statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &about) != -ENOENT)
+        return;
     format_text(path, sizeof path, "%s/%s/%s", STATES, ask->name_space, ask->id);
     if (sys_statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &about) != -ENOENT || !is_tidy(ask->bundle))
         return;

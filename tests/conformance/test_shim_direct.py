@@ -171,6 +171,25 @@ def test_one_that_is_never_started(direct: Direct) -> None:
         client.call(TASK, "Delete", small.DeleteRequest(id="idle"), small.DeleteResponse)
 
 
+def test_state_elsewhere(direct: Direct) -> None:
+    """`delete` finds it there, too."""
+    bundle = direct.bundle("a", "sleep", "999")
+    options = small.Options(root=f"{direct.folder}/states")
+    state = direct.folder / "states/direct/a"
+    with direct.start("a", bundle, options) as client:
+        given = small.Any(type_url=OPTIONS, value=options.encode())
+        pid = direct.create(client, "a", bundle, options=given)
+        client.call(TASK, "Start", small.StartRequest(id="a"), small.StartResponse)
+        assert (state / "task.json").exists()
+    os.kill(direct.shims()[0], signal.SIGKILL)
+    flags = ["-namespace", "direct", "-id", "a", "-address", "/direct", "-bundle", str(bundle)]
+    words = [*direct.premises.prefix, str(ROOT / "containerd-shim-masu-v2"), *flags, "delete"]
+    said = subprocess.run(words, env=direct.premises.environment, stdout=subprocess.PIPE, check=True).stdout
+    response = small.DeleteResponse.decode(said)
+    assert (response.pid, response.exit_status) == (pid, 137)
+    assert not state.exists()
+
+
 def test_what_is_refused(direct: Direct) -> None:
     bundle = direct.bundle("a", "true")
     with direct.start("a", bundle) as client:

@@ -199,11 +199,14 @@ def _write(path: str, text: str) -> None:
 
 def _delete(flags: Mapping[str, str]) -> int:
     from masu.api.shim import remains
-    from masu.api.shim.records import RUN_ROOT
+    from masu.api.shim.records import ROOT_FILE, RUN_ROOT
 
     bundle = flags.get("bundle") or os.path.join(os.path.dirname(os.getcwd()), flags["id"])
     _forget_socket(bundle)
-    response, warnings = remains.clear(f"{RUN_ROOT}/{flags['namespace']}", flags["id"], bundle)
+    root = f"{RUN_ROOT}/{flags['namespace']}"
+    if os.path.exists(f"{bundle}/{ROOT_FILE}"):
+        root = fds.read_bounded(f"{bundle}/{ROOT_FILE}", 4096).decode()
+    response, warnings = remains.clear(root, flags["id"], bundle)
     for warning in warnings:
         print(f"{PROGRAM}: {warning}", file=sys.stderr)
     os.write(1, response.encode())

@@ -13,6 +13,7 @@ from masu.linux import fds
 from masu.spec import jsontext
 
 RUN_ROOT = "/run/containerd/masu"
+ROOT_FILE = "masu-root"  # in a bundle: <run root>/<namespace>, where it is another
 _MAX_BYTES = 1 << 16
 
 

@@ -14,7 +14,7 @@ from masu.api.shim import options as wanted
 from masu.api.shim import rootfs
 from masu.api.shim.processes import CREATED, RUNNING, STOPPED, Process, Task, adopt
 from masu.api.shim.publisher import timestamp
-from masu.api.shim.records import RUN_ROOT, Record, Stdio
+from masu.api.shim.records import ROOT_FILE, RUN_ROOT, Record, Stdio
 from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
 from masu.errors import (
@@ -29,6 +29,7 @@ from masu.errors import (
 )
 from masu.isolation import namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
+from masu.linux import fds
 from masu.plan.host import Rootfs
 from masu.runtime import bundle as bundles
 from masu.runtime import delete as runtime_delete
@@ -137,7 +138,10 @@ class Tasks:
                 "runtime", options.binary_name, where="BinaryName", hint="io.containerd.runc.v2 runs other runtimes"
             )
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
-        root = posixpath.join(options.root, self._namespace) if options.root else self.default_root
+        root = self.default_root
+        if options.root:
+            root = posixpath.join(options.root, self._namespace)
+            fds.atomic_write(f"{request.bundle}/{ROOT_FILE}", root.encode(), 0o600, sync=False)  # for `delete`
         record = Record(request.bundle, stdio, mounted=False)
         task = Task(request.id, record, Process("", stdio, f"{root}/{request.id}"))
         self.expected.pop(request.id, None)
@@ -237,7 +241,7 @@ class Tasks:
             raise FailedPrecondition(f"container {task.id} init process is not running")
         container = task.made()
         try:
-            os.makedirs(process.directory, 0o700)
+            os.makedirs(process.directory, 0o700, exist_ok=True)
             warnings = namespaces.start_exec(
                 container,
                 completed(spec.parse_process(process.spec, "process"), container),
@@ -302,6 +306,7 @@ class Tasks:
         """A start is over, well or not."""
         process.held = False
         self._watch(task, process)
+        self._end_init(task)
 
     def _forget(self, process: Process) -> None:
         """It has been removed: whoever waits for it is answered, also when it was never started."""
@@ -314,7 +319,7 @@ class Tasks:
 
     def _ended(self, task: Task, process: Process, told: int | None) -> None:
         if process is task.init:
-            if any(other.status == RUNNING for other in task.execs.values()):
+            if any(other.status == RUNNING or other.held for other in task.execs.values()):
                 task.init_told = (told,)  # they end with it, and are told of first
                 return
             if told is None and task.container is not None:
@@ -330,9 +335,13 @@ class Tasks:
                 exited_at=timestamp(process.exited_at_ns),
             )
         )
-        if process is not task.init and task.init_told is not None:
-            (last,), task.init_told = task.init_told, None
-            self._ended(task, task.init, last)
+        self._end_init(task)
+
+    def _end_init(self, task: Task) -> None:
+        """What was told of a container's end, when nothing is to be told before it any more."""
+        if task.init_told is not None:
+            (told,), task.init_told = task.init_told, None
+            self._ended(task, task.init, told)
 
     def _waited(self, process: Process) -> small.WaitResponse:
         return small.WaitResponse(exit_status=process.exit_code, exited_at=timestamp(process.exited_at_ns))
@@ -345,11 +354,16 @@ class Tasks:
         with task.lock:
             if process.status == RUNNING:
                 raise FailedPrecondition("cannot delete a running process")
-            if process is task.init:
-                self._delete_task(task)
-            else:
-                remove_directory(process.directory)
-                task.execs.pop(request.exec_id, None)
+            process.held = True  # one that was never started ends now: nobody is told of that
+            try:
+                if process is task.init:
+                    self._delete_task(task)
+                else:
+                    remove_directory(process.directory)
+                    task.execs.pop(request.exec_id, None)
+            except BaseException:
+                self._loop.call(lambda: self._release(task, process))
+                raise
             self._loop.call(lambda: self._forget(process))
         return small.DeleteResponse(
             pid=process.pid,
