@@ -6,7 +6,8 @@ import os
 import select
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,8 +31,11 @@ class Ctr:
     def __init__(self, socket: Path, environment: Mapping[str, str] | None = None) -> None:
         self.socket = socket
         self.environment = {**os.environ, **(environment or {})}
+        self._namespaces: set[str] = set()
+        self._cgroups_before = set(_top_cgroups())
 
     def words(self, *words: str, namespace: str = "") -> list[str]:
+        self._namespaces.add(namespace or "default")
         chosen = ["--namespace", namespace] if namespace else []
         return [peer("ctr"), "--connect-timeout", "10s", "--address", str(self.socket), *chosen, *words]
 
@@ -58,6 +62,21 @@ class Ctr:
         command = self.words(*words, namespace=namespace)
         done = subprocess.run(command, capture_output=True, check=False, timeout=120, env=self.environment, **given)
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def remove_cgroups(self) -> None:
+        """Those of the namespaces that were used, in which containers' were: containerd leaves them, too. One that
+        somebody else has come to use stays."""
+        for path in set(_top_cgroups()) - self._cgroups_before:
+            if path.name in self._namespaces:
+                with suppress(OSError):
+                    path.rmdir()
+
+
+def _top_cgroups() -> Iterator[Path]:
+    root = Path("/sys/fs/cgroup")
+    for place in (root, *root.iterdir()):
+        if (place / "cgroup.procs").exists():
+            yield from (path for path in place.iterdir() if path.is_dir())
 
 
 class Masud(Ctr):
@@ -118,6 +137,7 @@ class Masud(Ctr):
         assert self.process.wait(30) == 0, self.log()
         assert not self.socket.exists()
         assert "Traceback" not in self.log(), self.log()
+        self.remove_cgroups()
 
     def kill(self) -> None:
         self.process.kill()
@@ -162,3 +182,4 @@ class Containerd(Ctr):
     ) -> None:
         self.process.terminate()
         self.process.wait(30)
+        self.remove_cgroups()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_LOG_BYTES = 1 << 20
+_MANAGERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")  # sd_notify(3), sd_listen_fds(3)
 
 
 class Oci:
@@ -281,7 +282,10 @@ def _cgroups_of(pid: int) -> dict[str, str]:
 
 
 def _environment() -> tuple[str, ...]:
-    return ("PATH=" + (os.environ.get("PATH") or _PATH),)
+    """Ours, as containerd's shim passes on its own, without what a service manager has told us alone; a PATH in any
+    case."""
+    given = {"PATH": _PATH, **os.environ}
+    return tuple(f"{name}={value}" for name, value in given.items() if not name.startswith(_MANAGERS))
 
 
 def _said(directory: str) -> str:
