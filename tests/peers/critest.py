@@ -19,7 +19,7 @@ import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from harness.callers import Premises
 from harness.callers.archives import derived
@@ -96,7 +96,7 @@ IMAGES: dict[str, tuple[str, dict[str, Any], dict[str, str | Path]]] = {
 }  # fmt: skip
 
 
-def run(runtime: str, log: Path, caller: str = "containerd", focus: str = "") -> list[Case]:
+def run(runtime: str, log: TextIO, caller: str = "containerd", focus: str = "") -> list[Case]:
     """Every case with `runtime`, the path of one executable; what the suite writes goes to `log`."""
     critest = program("critest")
     with tempfile.TemporaryDirectory() as place:
@@ -107,7 +107,7 @@ def run(runtime: str, log: Path, caller: str = "containerd", focus: str = "") ->
             words += ["--ginkgo.junit-report", f"{place}/report.xml"]
             words += ["--ginkgo.skip", LEFT_OUT, "--ginkgo.focus", focus]
             done = premises.run(words, check=False, timeout_s=SUITE_SECONDS)
-            log.write_text(done.stdout + done.stderr)
+            log.write(done.stdout + done.stderr)
         _tidy()
         return _cases(Path(place, "report.xml"))
 
@@ -189,5 +189,5 @@ def _cases(reported: Path) -> list[Case]:
 
 if __name__ == "__main__":
     name = Path(sys.argv[1]).name
-    log = Path(f"critest-{'-'.join(sys.argv[2:3])}-{name}.log").resolve()
-    print(report(name, run(os.path.abspath(sys.argv[1]), log, *sys.argv[2:])))
+    with Path(f"critest-{'-'.join(sys.argv[2:3])}-{name}.log").open("w") as said:
+        print(report(name, run(os.path.abspath(sys.argv[1]), said, *sys.argv[2:])))

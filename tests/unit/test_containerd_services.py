@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
+from harness.programs import ROOT
 
 from masu.api.containerd.service import Service, snake
 from masu.api.containerd.table import SERVICES
+
+SRC = str(ROOT / "src")
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda each: str(each.name()))
@@ -26,3 +31,12 @@ def test_names_in_snake_case() -> None:
     assert [snake(name) for name in ("Get", "ListStream", "CloseIO", "ResizePty", "ListPids", "DeleteProcess")] == [
         "get", "list_stream", "close_io", "resize_pty", "list_pids", "delete_process",
     ]  # fmt: skip
+
+
+def test_the_registry_client_comes_late() -> None:
+    """A daemon whose clients pull by themselves goes without it."""
+    ask = "import sys; from masu.daemon import service; print(*sorted({'aiohttp', 'zstandard'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=True, env={"PYTHONPATH": SRC}
+    )
+    assert done.stdout.split() == []

@@ -16,7 +16,7 @@ import _signal
 import errno
 import os
 
-from masu.errors import DataLoss, KernelError, NotFound, Unavailable
+from masu.errors import DataLoss, KernelError, NotFound, ResourceExhausted, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import Attachment
 from masu.linux import fds
@@ -116,7 +116,10 @@ def look(engine: Engine, record: Record, *, settle: bool = True, patience_s: flo
     state.oom = ended.oom
     state.reason = ended.reason
     if settle and not isinstance(task.get("exit"), dict):
-        record_exit(engine, record, ended)
+        try:
+            record_exit(engine, record, ended)
+        except ResourceExhausted:
+            pass  # a full disk must not keep anybody from looking: the exit file has it, for who looks later
     return state
 
 

@@ -21,6 +21,13 @@ from masu.plan.ops import (
     Op,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 
 class Plumbing:
     """The fds a monitor inherits; all are closed here once masu-launch has its own."""
@@ -89,10 +96,24 @@ class Plumbing:
         self._keep(fd)
         return fd, ["--console-socket", path]
 
-    def close(self) -> None:
+    def first(self, then: Callable[[T], None] | None) -> Callable[[T], None]:
+        """`then`, after our copies are closed: who attaches to a monitor could not see it die while somebody else holds
+        the socket that it listens at."""
+
+        def closed(value: T) -> None:
+            self._close_fds()
+            if then is not None:
+                then(value)
+
+        return closed
+
+    def _close_fds(self) -> None:
         for fd in self._open:
             os.close(fd)
         self._open = []
+
+    def close(self) -> None:
+        self._close_fds()
         for path in self._sockets:
             os.unlink(path)
         self._sockets = []

@@ -132,7 +132,7 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
             no_new_keyring=request.no_new_keyring,
             no_pivot=request.no_pivot,
             monitor=lambda container: _monitor(plumbing, container, request),
-            on_ready=request.on_ready,
+            on_ready=plumbing.first(request.on_ready),
             rootfs=request.rootfs,
             seccomp_cache=request.seccomp_cache,
             stdio=(plumbing.null, plumbing.null, plumbing.null),
@@ -190,7 +190,7 @@ def start_exec(
         options = execute.ExecOptions(
             monitor=op,
             monitor_fds=plumbing.fds,
-            on_ready=on_ready,
+            on_ready=plumbing.first(on_ready),
             seccomp_cache=seccomp_cache,
             stdio=(plumbing.null, plumbing.null, plumbing.null),
         )

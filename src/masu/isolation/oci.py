@@ -125,7 +125,7 @@ class Oci:
                 root_path=directory + "/bundle/rootfs",
                 console_fd=console,
             )
-            answers = _Birth(container, request.on_ready)
+            answers = _Birth(container, plumbing.first(request.on_ready))
             stdio = (plumbing.null, plumbing.null, plumbing.null)
             return launch([monitor, *draft.trees, make], answers, keep=plumbing.fds, stdio=stdio)
         except MasuError as error:
@@ -193,7 +193,7 @@ class Oci:
                 console_fd=console,
             )
             stdio_fds = (plumbing.null, plumbing.null, plumbing.null)
-            launch([monitor, make], _Exec(on_ready), keep=plumbing.fds, stdio=stdio_fds).close()
+            launch([monitor, make], _Exec(plumbing.first(on_ready)), keep=plumbing.fds, stdio=stdio_fds).close()
         except MasuError as error:
             raise self._explained(directory, "exec", error) from error
         finally:
