@@ -75,7 +75,7 @@ static int take_console(struct launch *launch, int listener, struct masu_error *
 {
     struct pollfd fd = {.fd = listener, .events = POLLIN};
     char name[64];
-    int master = -1;
+    owned_fd master = -1;
     if (sys_poll(&fd, 1, CONSOLE_MS) <= 0)
         return fail(err, ETIMEDOUT, "no terminal came from the runtime");
     owned_fd talk = (int)sys(__NR_accept4, listener, NULL, NULL, SOCKET_CLOEXEC);
@@ -84,7 +84,6 @@ static int take_console(struct launch *launch, int listener, struct masu_error *
     fd.fd = talk;
     sys_poll(&fd, 1, CONSOLE_MS);
     long count = receive_with_fd(talk, name, sizeof name, &master);
-    owned_fd owned = master;
     if (count <= 0 || master < 0)
         return fail(err, count < 0 ? count : -EPROTO, "the runtime's terminal");
     tell_monitor(launch, TELL_MASTER, 0, master);
