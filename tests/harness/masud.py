@@ -75,6 +75,8 @@ class Masud(Ctr):
         super().__init__(self.state / "containerd.sock", {"MASU_REGISTRIES": "", **(environment or {})})
         self.config = folder / "config.toml"
         self.config.write_text(config)
+        # What is put before its command line: nsenter(1) with its options.
+        self.prefix: list[str] = []
         self.process: subprocess.Popen[bytes]
 
     def start(self, *options: str, inherit: int | None = None) -> None:
@@ -83,7 +85,7 @@ class Masud(Ctr):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(manager))
             words = [MASUD, "--config", str(self.config), "--root", str(self.root), "--state", str(self.state)]
-            command = [*words, *options]
+            command = [*self.prefix, *words, *options]
             if inherit is not None:
                 # Descriptor 3, and its reader's own pid in the environment: a shell is who execs it.
                 script = f'exec 3<&{inherit}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'

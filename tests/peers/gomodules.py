@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from harness.programs import cache
 
+from peers.sources import COMMITS, source
+
 GO = "1.27.3"
 CONTAINERD = ("github.com/containerd/containerd/v2", "v2.3.7")
 CTR = ("github.com/containerd/containerd/v2", "v2.2.0")
@@ -39,6 +41,16 @@ def ctr() -> Path:
         _go("build", "-o", "../program", "./cmd/ctr", folder=_source_of(module, version, folder))
 
     return _built(f"ctr-{version}", build)
+
+
+def nerdctl() -> Path:
+    """The nerdctl of sources.COMMITS: a Go registry need not have it, only what it is made of."""
+    commit = COMMITS["nerdctl"][1]
+
+    def build(folder: Path) -> None:
+        _go("build", "-o", str(folder / "program"), "./cmd/nerdctl", folder=source("nerdctl"), modules="readonly")
+
+    return _built(f"nerdctl-{commit[:12]}", build)
 
 
 def containerd() -> Path:
@@ -105,13 +117,13 @@ def _built(name: str, build: Callable[[Path], None]) -> Path:
     return program
 
 
-def _go(*words: str, folder: Path) -> str:
+def _go(*words: str, folder: Path, modules: str = "mod") -> str:
     environment = {
         **os.environ,
         "GOPATH": str(cache() / "go"),
         "GOCACHE": str(cache() / "go" / "cache"),
         "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-mod=mod -modcacherw",
+        "GOFLAGS": f"-mod={modules} -modcacherw",
         "CGO_ENABLED": "0",
     }
     done = subprocess.run(

@@ -14,6 +14,8 @@ from harness.programs import cache
 # fmt: off
 COMMITS = {
     "cri-o": ("https://github.com/cri-o/cri-o", "f954a17e505f8931e91004403b5f5eac71ab6085"),
+    # Its v2.3.5.
+    "nerdctl": ("https://github.com/containerd/nerdctl", "347782c28efe1753d5cc9652f6304752ed431221"),
     "crun": ("https://github.com/containers/crun", "ba38286f7d232be8087dbd393315bb05018da68c"),
     "runtime-tools": (
         "https://github.com/opencontainers/runtime-tools", "5e639034dcdc2422164e3d7d76a737e2fb451a67",
