@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,29 @@ def test_killed_with_containerd(shims: Shims) -> None:
     assert len(shims.monitors()) == 2
     shims.begin()
     wait_until(lambda: shims.runtime_states() == [] and shims.monitors() == [])
+
+
+def test_killed_again_and_again(shims: Shims) -> None:
+    """At whatever it is while containers come and go: each of them ends, one way or the other, and nothing is left."""
+
+    def run(number: int) -> None:
+        words = [*shims.premises.prefix, *shims.words, *shims.own(f"hit{number}", "--rm"), "sleep", "0.2"]
+        quiet = subprocess.DEVNULL
+        environment = shims.premises.environment
+        subprocess.run(words, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, timeout=60, check=False)
+
+    kills = 0
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(run, number) for number in range(24)]
+        while not all(future.done() for future in runs):
+            done = sum(future.done() for future in runs)
+            # Not before something has ended, with or without our help.
+            for pid in shims.shims() if done >= 2 * kills else []:
+                os.kill(pid, signal.SIGKILL)
+                kills += 1
+        for future in runs:
+            future.result()
+    assert kills > 3
 
 
 def test_killed_monitor(shims: Shims) -> None:

@@ -3,8 +3,9 @@
     PYTHONPATH=tests python -m peers.guests FORM SUITE RUNTIME FILE...
 
 FORM is a form of guest ("bare", "systemd", "hybrid", "qemu"), SUITE "runc", "crun" or "runtime-tools". Variables that
-begin with RUNC_ go along: RUNC_USE_SYSTEMD=1 has runc's suite use systemd's cgroups. What the suites say is shown, the
-row at the end. The files share a guest; what it has not told of when it is over goes on in the next.
+begin with RUNC_ go along, and CGROUP_MANAGER: RUNC_USE_SYSTEMD=1 and CGROUP_MANAGER=systemd have the suites of runc and
+crun use systemd's cgroups. What the suites say is shown, the rows at the end. The files share a guest; what it has not
+told of when it is over goes on in the next.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from peers.tap import Case, cases, report
 SUITES = {"runc": runcsuite.run, "crun": crunsuite.run, "runtime-tools": validation.run}
 FILE_SECONDS = 570  # a guest is slow
 GUEST_SECONDS = 3000
+GIVEN = ("RUNC_", "CGROUP_MANAGER", "MASU_PEER_")
 TOLD = "# end of "
 
 
 def run(form: str, suite: str, runtime: str, files: list[str]) -> dict[str, list[Case]]:
     """The files in one guest: each that came to its end there, and the one in which the guest was lost."""
     command = ["python", "tests/harness/subreaper.py", "python", "-m", "peers.guests", "inside", suite, runtime, *files]
-    given = {name: value for name, value in os.environ.items() if name.startswith(("RUNC_", "MASU_PEER_"))}
+    given = {name: value for name, value in os.environ.items() if name.startswith(GIVEN)}
     with tempfile.TemporaryDirectory(prefix="masu-guest-") as folder:
         try:
             output = guest.run(
