@@ -77,7 +77,7 @@ def test_calls(desk: Desk) -> None:
         for number in range(3):
             answer = client.call("desk", "State", StateRequest(id=str(number)), StateResponse, metadata={"who": "me"})
             assert answer == StateResponse(id=str(number), exec_id="me")
-        with pytest.raises(NotFound, match='container gone: not found'):
+        with pytest.raises(NotFound, match="container gone: not found"):
             client.call("desk", "State", StateRequest(id="gone"), StateResponse)
         with pytest.raises(Unimplemented, match="service nobody"):
             client.call("nobody", "State", StateRequest(), StateResponse)
