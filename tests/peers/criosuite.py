@@ -110,6 +110,7 @@ def _copy(tests: Path, target: Path) -> Path:
     ):
         path = target / file
         text = path.read_text()
+        assert before in text, f"{file}: not the suite of the commit in sources.py"
         path.write_text(text.replace(before, after))
     return target
 
