@@ -236,3 +236,17 @@ def test_a_cgroup_for_the_shim(direct: Direct) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         direct.start("a", bundle, small.Options(shim_cgroup=f"{place}/nowhere"))
     wait_until(lambda: direct.shims() == [])
+
+
+def test_a_create_killed_before_it_had_written_anything(direct: Direct, tmp_path: Path) -> None:
+    """`delete` finds a directory in which there is nothing yet."""
+    bundle = direct.bundle("torso", "/bin/true")
+    state = direct.premises.path("/run/containerd/masu/direct/torso")
+    state.mkdir(parents=True)
+    words = [str(ROOT / "containerd-shim-masu-v2"), "-namespace", "direct", "-id", "torso", "-bundle", str(bundle)]
+    done = subprocess.run(
+        [*direct.premises.prefix, *words, "delete"],
+        env=direct.premises.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    assert small.DeleteResponse.decode(done.stdout).exit_status == 137
+    assert not state.exists()

@@ -27,12 +27,15 @@ def clear(root: str, id: str, bundle: str) -> tuple[small.DeleteResponse, list[s
     """Ends and removes the container `id`, if there is one; how it ended, and warnings."""
     warnings: list[str] = []
     response = small.DeleteResponse(exit_status=_KILLED, exited_at=timestamp(time.time_ns()))
+    container: Container | None
     try:
         container = Container.open(root, id)
-    except NotFound:
-        container = None
     except MasuError:
-        container = Container.salvage(root, id)
+        try:
+            # Not even its facts: the shim was killed between making the directory and writing them down, or while.
+            container = Container.salvage(root, id)
+        except NotFound:
+            container = None
     if container is not None:
         response.pid = container.facts.pid
         if container.facts.pid:
