@@ -116,13 +116,13 @@ def test_pull_killed_at_any_moment(masu: Chaos, registry: FaultyRegistry, brood:
 
 
 def test_worker_killed_while_it_unpacks(masu: Chaos, registry: FaultyRegistry, brood: Brood) -> None:
-    """masu-unpack is stopped as soon as it is there, so it is killed in the middle for sure."""
+    """As soon as it is there, so in the middle."""
     registry.add("team/app", "1", fake.image([{f"{i}": BIG for i in range(8)}]))
     name = f"{registry.host}/team/app:1"
     pulling = masu.start("pull", name)
-    wait_until(lambda: brood.named("masu-unpack"))
-    (worker,) = brood.named("masu-unpack")
-    os.kill(worker, signal.SIGKILL)
+    while not (workers := brood.named("masu-unpack")):
+        assert pulling.poll() is None
+    os.kill(workers[0], signal.SIGKILL)
     assert pulling.wait(60) == 1
     assert pulling.stderr
     last_error(pulling.stderr.read().decode(), "masu-unpack", "signal 9")
