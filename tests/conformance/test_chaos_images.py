@@ -14,7 +14,6 @@ import images
 import pytest
 import registryfixture as fake
 from harness.chaos import PYTHON_WORDS, Brood, Chaos, finish, kill_after, kill_when, one_error
-from harness.engine import wait_until
 from registryfixture import FaultyRegistry, TestImage
 
 pytestmark = pytest.mark.root
