@@ -61,6 +61,8 @@ void find_home(struct front *front);
 bool find_python(struct front *front);
 /* The next directory in which a brain's socket may lie, as front->place; false when there is none. */
 bool find_place(struct front *front, unsigned number);
+/* FNV-1a, from `sum` on. */
+uint64_t hash(uint64_t sum, const void *data, size_t length);
 
 /* cold.c: without a brain */
 _Noreturn void go_cold(struct front *front);

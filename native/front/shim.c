@@ -239,20 +239,13 @@ static bool has_group(void)
     return false;
 }
 
-static uint64_t fnv(uint64_t sum, const char *text)
-{
-    for (; *text != '\0'; text++)
-        sum = (sum ^ (unsigned char)*text) * 0x100000001b3;
-    return sum;
-}
-
 /* As masu.api.shim.bootstrap names it. */
 static bool name_socket(struct ask *ask)
 {
     char text[PATH_LIMIT + 2 * NAME_MAXIMUM + 8];
-    format_text(text, sizeof text, "%s\n%s\n", ask->address, ask->name_space);
+    size_t length = format_text(text, sizeof text, "%s\n%s\n", ask->address, ask->name_space);
     format_text(ask->path, sizeof ask->path, "%s/%016lx%016lx", ask->sockets,
-                (unsigned long)fnv(0xcbf29ce484222325, text), (unsigned long)fnv(0x84222325cbf29ce4, text));
+                (unsigned long)hash(0xcbf29ce484222325, text, length), (unsigned long)hash(0x84222325cbf29ce4, text, length));
     return strlen(ask->path) < SOCKET_PATH_LIMIT;
 }
 

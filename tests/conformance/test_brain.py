@@ -21,10 +21,8 @@ import pytest
 from harness.brain import Installation
 from harness.chaos import Brood
 from harness.engine import alive, wait_until
-from harness.keepers import children_of, parent_of
+from harness.keepers import children_of, has_spares, parent_of
 from harness.oci import base_config
-
-from masu.cli.brain.listener import SPARES
 
 pytestmark = pytest.mark.root
 
@@ -153,7 +151,7 @@ def test_environment_directory_umask_and_fds_are_each_calls_own(masu: Installati
         made = tmp_path / "here/config.json"
         assert made.stat().st_mode & 0o077 == 0
         made.unlink()
-    wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
+    wait_until(lambda: has_spares(masu.keeper()))
     for spare in children_of(masu.keeper()):
         assert b"swordfish" not in Path(f"/proc/{spare}/environ").read_bytes()
         assert os.readlink(f"/proc/{spare}/cwd") == "/"
@@ -240,7 +238,7 @@ def test_signals_end_a_command_that_waits(masu: Installation, number: signal.Sig
     finally:
         masu("masu", "rm", "-f", "box")
     # Whoever did the work has gone with its caller.
-    wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
+    wait_until(lambda: has_spares(masu.keeper()))
 
 
 def busy(pid: int) -> bool:
@@ -434,10 +432,6 @@ def test_two_versions_in_turn(masu: Installation, tmp_path: Path) -> None:
         assert len(pids) == 1
 
 
-def spares_of(keeper: int) -> Callable[[], bool]:
-    return lambda: len(children_of(keeper)) == SPARES
-
-
 def sleeps(pid: int) -> int:
     """How often it has waited for something."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -460,7 +454,7 @@ def test_masud_has_a_brain_stay(tmp_path: Path) -> None:
             assert int(holder.stdout.readline()) >= 0
             wait_until(masu.keeper)
             keeper = masu.keeper()
-            wait_until(spares_of(keeper))
+            wait_until(lambda: has_spares(keeper))
             before = sleeps(keeper)
             wait_until(lambda: sleeps(keeper) > before + 3)  # it has woken up for nothing
             assert masu.keeper() == keeper

@@ -11,16 +11,16 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from harness.brain import Installation, Peer, call_message
 from harness.chaos import kill_after
 from harness.engine import alive, wait_until
-from harness.keepers import children_of
+from harness.keepers import children_of, has_spares
 from harness.oci import base_config
 
-from masu.cli.brain.listener import SPARES
 from masu.linux import front as protocol
 
 pytestmark = pytest.mark.root
@@ -30,10 +30,6 @@ pytestmark = pytest.mark.root
 def masu(installed: Installation) -> Installation:
     installed.warm()
     return installed
-
-
-def spares_of(keeper: int) -> Callable[[], bool]:
-    return lambda: len(children_of(keeper)) == SPARES
 
 
 def none_of(pids: list[int]) -> Callable[[], bool]:
@@ -201,7 +197,7 @@ def test_two_hundred_callers_at_once(masu: Installation) -> None:
     for thread in threads:
         thread.join()
     assert not failures, failures[:3]
-    wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
+    wait_until(lambda: has_spares(masu.keeper()))
 
 
 # --- brains that do not behave ---
@@ -239,9 +235,7 @@ class FalseBrain:
         os.close(self.secret)
 
 
-def by_a_false_brain(
-    tmp_path: Path, script: Callable[[Peer, int], None]
-) -> subprocess.CompletedProcess[str]:
+def by_a_false_brain(tmp_path: Path, script: Callable[[Peer, int], None]) -> subprocess.CompletedProcess[str]:
     """How `masu --version` ends where a brain listens that does what `script` says."""
     with Installation(tmp_path / "own") as masu:
         path = masu.socket_path()
@@ -384,7 +378,7 @@ def test_the_keeper_killed_and_its_spares_with_it(tmp_path: Path) -> None:
     with Installation(tmp_path / "own") as masu:
         for _ in range(3):
             keeper = masu.warm()
-            wait_until(spares_of(keeper))
+            wait_until(partial(has_spares, keeper))
             spares = children_of(keeper)
             os.kill(keeper, signal.SIGKILL)
             wait_until(none_of(spares))
@@ -403,7 +397,7 @@ def test_brain_killed_at_any_moment(masu: Installation, tmp_path: Path, busybox:
     words = ["--root", str(tmp_path / "oci"), "run", "--bundle", str(tmp_path / "b")]
     for moment in range(12):
         keeper = masu.warm()
-        wait_until(spares_of(keeper))
+        wait_until(partial(has_spares, keeper))
         with masu.start("masu-oci", *words, f"box-{moment}", stdin=subprocess.DEVNULL) as running:
             killer = subprocess.Popen(["sleep", f"{moment * 0.002}"])
             killer.wait()
@@ -428,6 +422,6 @@ def test_front_killed_at_any_moment(masu: Installation) -> None:
         name = f"box-{moment}"
         victim = masu.start("masu", "run", "--rm", "--name", name, "host", "true")
         kill_after(victim, 0.004 * moment)
-        wait_until(lambda: len(children_of(masu.keeper())) == SPARES)
+        wait_until(lambda: has_spares(masu.keeper()))
         masu("masu", "rm", "-f", "-v", name)
         assert masu("masu", "ps", "-aq") == ""

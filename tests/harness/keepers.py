@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.engine import alive, wait_until
+from masu.cli.brain.listener import SPARES
 
 
 def keepers_of(package: Path) -> list[int]:
@@ -68,6 +69,11 @@ def parent_of(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+def has_spares(keeper: int) -> bool:
+    """Whether all of its spares are there, and no calls."""
+    return len(children_of(keeper)) == SPARES
 
 
 def children_of(pid: int) -> list[int]:

@@ -199,23 +199,14 @@ def _names(engine: Engine, id: str) -> list[str]:
     return [name for name in names if os.path.exists(f"{folder}/{name}/task.json")]
 
 
-def _noted(directory: str) -> list[tuple[int, int]]:
-    """(pid, start time) of the process and of its monitor, as that noted them; [] before."""
-    try:
-        lines = fds.read_bounded(directory + "/pid", 256).split(b"\n")
-        return [(int(line.split()[0]), int(line.split()[1])) for line in lines[:2]]
-    except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
-        return []
-
-
 def noted_pid(directory: str) -> int:
     """The pid of an exec's process; 0 before it was started."""
-    noted = _noted(directory)
+    noted = namespaces.read_noted(directory)
     return noted[0][0] if noted else 0
 
 
 def _open(directory: str) -> int | None:
-    noted = _noted(directory)
+    noted = namespaces.read_noted(directory)
     return pidfd.open_checked(*noted[0]) if noted else None
 
 
@@ -224,7 +215,7 @@ def settle(engine: Engine, id: str, exec_id: str) -> Exit | None:
     directory = f"{parent(engine, id)}/{exec_id}"
     ended = namespaces.read_exit(directory + "/exit")
     if ended is None:
-        noted = _noted(directory)
+        noted = namespaces.read_noted(directory)
         if len(noted) < 2 or procfs.is_alive(*noted[1]):
             return None
         # The monitor has been killed, and the process with it; or it wrote the file a moment ago.

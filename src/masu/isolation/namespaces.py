@@ -207,23 +207,23 @@ def socket_path(container: Container) -> str:
 
 def has_lost_monitor(container: Container) -> bool:
     """Whether the container's monitor is known to be dead. It notes itself beside the container's first process."""
-    noted = _noted_monitor(container)
-    return noted is not None and not procfs.is_alive(*noted)
+    noted = read_noted(container.directory)
+    return len(noted) > 1 and not procfs.is_alive(*noted[1])
 
 
 def was_undone(container: Container) -> bool:
     """Whether a start that came to nothing was undone by its monitor: it has taken back the note of itself."""
-    return _noted_monitor(container) is None
+    return len(read_noted(container.directory)) < 2
 
 
-def _noted_monitor(container: Container) -> tuple[int, int] | None:
-    """The monitor's pid and start time; None when it is not noted yet, or no longer."""
+def read_noted(directory: str) -> list[tuple[int, int]]:
+    """(pid, start time) of a first process and of its monitor, as that has noted them in `directory`/pid; [] when it
+    has not yet, or no longer."""
     try:
-        lines = fds.read_bounded(container.directory + "/pid", 256).split(b"\n")
-        pid, start_time = (int(word) for word in lines[1].split())
-    except (FileNotFoundError, IndexError, ValueError):
-        return None
-    return pid, start_time
+        lines = fds.read_bounded(directory + "/pid", 256).split(b"\n")
+        return [(int(pid), int(start_time)) for pid, start_time in (line.split() for line in lines[:2])]
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return []
 
 
 def end_orphan(container: Container) -> None:
