@@ -56,7 +56,17 @@ static void write_exit_file(const struct monitor *monitor, const char *time, boo
                                 exit_code(monitor->status), monitor->status & 0x7f, oom ? "true" : "false", time,
                                 monitor->init);
     /* A container that leaves nothing behind needs no record that outlives a power cut. */
-    write_renamed(path, text, length, (monitor->flags & MONITOR_EPHEMERAL) == 0);
+    if (write_renamed(path, text, length, (monitor->flags & MONITOR_EPHEMERAL) == 0) == 0)
+        return;
+    /* A full disk: then in the run directory, where the pid file is. */
+    char other[PATH_LIMIT];
+    const char *pid_path = text_of(&monitor->op, F_MONITOR_PID_PATH);
+    const char *slash = strrchr(pid_path, '/');
+    if (slash == NULL || (size_t)(slash - pid_path) + sizeof "/exit" > sizeof other)
+        return;
+    format_text(other, sizeof other, "%s", pid_path);
+    format_text(other + (slash - pid_path), sizeof other - (size_t)(slash - pid_path), "/exit");
+    write_renamed(other, text, length, false);
 }
 
 /* Kills what is still in the container's cgroup: with a PID namespace of its own there is nothing. */

@@ -114,6 +114,21 @@ def test_full_while_a_container_is_made_started_and_removed(small: Small, brood:
     masu.run_detached("box", "busybox", "true")
 
 
+def test_end_on_a_full_disk(small: Small) -> None:
+    """Who attached is told of it, and who looks, then and later: the monitor has another place to note it."""
+    masu = small.masu
+    masu.image("busybox")
+    running = masu.start(*masu.run_words("-i", "--name", "box", "busybox", "sh", "-c", "read x; exit 3"))
+    wait_until(lambda: "box" in masu("ps"))
+    small.fill()
+    out, err = running.communicate(b"go\n", timeout=60)
+    assert (running.returncode, out, err) == (3, b"", b"")
+    assert "Exited (3)" in masu("ps", "-a")
+    small.free()
+    assert "Exited (3)" in masu("ps", "-a")
+    assert masu("wait", "box") == "3\n"
+
+
 def test_log_on_a_full_disk(small: Small) -> None:
     """The log loses lines, the container does not notice, and the log goes on when there is room again."""
     masu = small.masu

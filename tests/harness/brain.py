@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -19,8 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness import programs
-from harness.engine import wait_until
-from harness.keepers import children_of, end, keepers_of
+from harness.keepers import end, keepers_of, kill
 from masu.cli.brain.listener import sweep
 from masu.linux import front as protocol
 
@@ -81,13 +79,7 @@ class Installation:
         end(self.package)
 
     def close(self) -> None:
-        for pid in self.keepers():
-            for victim in (pid, *children_of(pid)):
-                try:
-                    os.kill(victim, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-        wait_until(lambda: not self.keepers())
+        kill(self.package)
         sweep("/run/masu/brain")
 
     def __enter__(self) -> Self:

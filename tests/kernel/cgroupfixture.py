@@ -60,8 +60,11 @@ class Box:
         return process
 
     def start_busy(self, group: Cgroup) -> subprocess.Popen[str]:
-        """A process that has used 0.15 s of CPU time, and waits now for a line."""
-        script = "import time\nwhile time.process_time() < 0.15: pass\nprint('done', flush=True); input()"
+        """A process that has used 0.15 s of CPU time since it joined, and waits now for a line."""
+        script = (
+            "import time\nend = time.process_time() + 0.15\nwhile time.process_time() < end: pass\n"
+            "print('done', flush=True); input()"
+        )
         process = self.start(group, script=script)
         assert process.stdout is not None
         assert process.stdout.readline() == "done\n"

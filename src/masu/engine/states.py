@@ -144,7 +144,8 @@ def _ended(engine: Engine, record: Record, container: Container | None, patience
     if not container.facts.pid:
         return None  # a start that was killed before the program ran
     wait_monitor(container, patience_s)
-    found = namespaces.read_exit(path)
+    # On a full disk the monitor writes it into the run directory.
+    found = namespaces.read_exit(path) or namespaces.read_exit(container.directory + "/exit")
     if found is None and namespaces.was_undone(container):
         return None  # as is one that was killed a moment later
     return found or (None if _is_stale(engine, record) else _write_lost(record, path))

@@ -8,9 +8,10 @@ Everything here can be done by one process and continued by another; nothing is 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from masu.errors import InvalidArgument, MasuError, NotFound
+from masu.errors import InvalidArgument, KernelError, MasuError, NotFound
 from masu.linux import cgroups, fds, pidfd, procfs
 from masu.plan.host import Rootfs
 from masu.runtime import delete
@@ -292,9 +293,14 @@ def read_exit(path: str) -> Exit | None:
 
 
 def write_lost(path: str, exited_at: str) -> Exit:
-    """Records the end of a container whose monitor was killed: status 255, reason "monitor lost"."""
+    """Records the end of a container whose monitor was killed: status 255, reason "monitor lost". On a full disk that
+    is not on record until somebody looks when there is room again."""
     lost = Exit(255, exited_at=exited_at, reason="monitor lost")
-    write_exit(path, lost)
+    try:
+        write_exit(path, lost)
+    except KernelError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
     return lost
 
 
