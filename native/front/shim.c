@@ -245,7 +245,8 @@ static bool name_socket(struct ask *ask)
     char text[PATH_LIMIT + 2 * NAME_MAXIMUM + 8];
     size_t length = format_text(text, sizeof text, "%s\n%s\n", ask->address, ask->name_space);
     format_text(ask->path, sizeof ask->path, "%s/%016lx%016lx", ask->sockets,
-                (unsigned long)hash(0xcbf29ce484222325, text, length), (unsigned long)hash(0x84222325cbf29ce4, text, length));
+                (unsigned long)hash(0xcbf29ce484222325, text, length),
+                (unsigned long)hash(0x84222325cbf29ce4, text, length));
     return strlen(ask->path) < SOCKET_PATH_LIMIT;
 }
 

@@ -227,7 +227,7 @@ int write_renamed(const char *path, const char *text, size_t length, bool sync)
         result = (int)sys(__NR_fsync, fd);
     if (result == 0)
         result = (int)sys(__NR_renameat2, AT_FDCWD, temporary, AT_FDCWD, path, 0);
-    else if (fd >= 0)
+    if (result < 0 && fd >= 0)
         sys(__NR_unlinkat, AT_FDCWD, temporary, 0);
     char *slash = strrchr(temporary, '/');
     if (result < 0 || !sync || slash == NULL)

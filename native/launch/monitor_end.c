@@ -59,13 +59,12 @@ static void write_exit_file(const struct monitor *monitor, const char *time, boo
     if (write_renamed(path, text, length, (monitor->flags & MONITOR_EPHEMERAL) == 0) == 0)
         return;
     /* A full disk: then in the run directory, where the pid file is. */
-    char other[PATH_LIMIT];
-    const char *pid_path = text_of(&monitor->op, F_MONITOR_PID_PATH);
-    const char *slash = strrchr(pid_path, '/');
-    if (slash == NULL || (size_t)(slash - pid_path) + sizeof "/exit" > sizeof other)
+    char other[PATH_LIMIT + sizeof "/exit"];
+    format_text(other, PATH_LIMIT, "%s", text_of(&monitor->op, F_MONITOR_PID_PATH));
+    char *slash = strrchr(other, '/');
+    if (slash == NULL)
         return;
-    format_text(other, sizeof other, "%s", pid_path);
-    format_text(other + (slash - pid_path), sizeof other - (size_t)(slash - pid_path), "/exit");
+    format_text(slash, sizeof "/exit", "/exit");
     write_renamed(other, text, length, false);
 }
 

@@ -17,15 +17,8 @@ from masu.cli.brain.listener import SPARES
 
 def keepers_of(package: Path) -> list[int]:
     """Pids of the brains that run the code in this package."""
-    entry = str(package / "__main__.py").encode()
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
-            if entry in words and b"masu-brain" in words:
-                found.append(int(name))
-        except OSError:
-            continue
+    entry = bytes(package / "__main__.py")
+    found = [pid for pid, words in command_lines() if entry in words and b"masu-brain" in words]
     return [pid for pid in found if alive(pid) and parent_of(pid) not in found]
 
 
@@ -78,15 +71,17 @@ def kill(package: Path) -> None:
 
 def processes_of(package: Path) -> list[int]:
     """Pids of what runs from this package, by its command line."""
-    found = []
-    for name in os.listdir("/proc"):
+    inside = bytes(package) + b"/"
+    return [pid for pid, words in command_lines() if any(word.startswith(inside) for word in words)]
+
+
+def command_lines() -> Iterator[tuple[int, list[bytes]]]:
+    """The words of every process; none of one that has ended and was not waited for."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0") if name.isdigit() else []
+            yield int(name), Path("/proc", name, "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.startswith(bytes(package) + b"/") for word in words):
-            found.append(int(name))
-    return found
 
 
 def wait_gone(pid: int) -> None:
