@@ -45,12 +45,12 @@ _Noreturn void go_cold(struct front *front)
     char entry[PATH_LIMIT + 16];
     if (!find_python(front))
         front->package[0] = '\0';
-    const char **rest, **list = words(front, front->program, entry, sizeof entry, front->argc, &rest);
+    const char **rest, **list = words(front, program_names[front->program], entry, sizeof entry, front->argc, &rest);
     const char *path = front->python;
     if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
         format_text(entry, sizeof entry, "%s/masu-python", front->bin);
         path = list[0] = entry;
-        list[1] = front->program;
+        list[1] = program_names[front->program];
         rest = list + 2;
     }
     for (int i = 1; i < front->argc; i++)

@@ -13,13 +13,15 @@ struct credentials {
     unsigned uid, gid;
 };
 
+const char *const program_names[] = {"masu", "masu-oci", "containerd-shim-masu-v2"};
+
 enum outcome { NO_BRAIN, BUSY, UNEQUAL, ACCEPTED };
 
 void complain(const struct front *front, const char *format, ...)
 {
     char line[PATH_LIMIT + 256];
     va_list arguments;
-    size_t used = format_text(line, sizeof line, "%s: ", front->program);
+    size_t used = format_text(line, sizeof line, "%s: ", program_names[front->program]);
     va_start(arguments, format);
     used += format_list(line + used, sizeof line - used - 1, format, arguments);
     va_end(arguments);
@@ -257,7 +259,7 @@ static uint64_t ignored_signals(void)
     return mask;
 }
 
-int run_front(int argc, char **argv, char **envp, const char *program)
+int run_front(int argc, char **argv, char **envp, enum program program)
 {
     static struct front front = {.brain = -1, .lifeline = -1, .signals = -1};
     struct __kernel_timespec now;
@@ -272,14 +274,10 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     sys(__NR_rt_sigaction, SIGNAL_CHILD, &usual, NULL, 8);
     fill_standard_fds();
     find_home(&front);
-    if (strcmp(program, "containerd-shim-masu-v2") == 0) {
-        run_shim(&front);
-        go_cold(&front);
-    }
     const char *wish = variable(&front, "MASU_BRAIN");
     bool required = strcmp(wish, "require") == 0;
-    /* A service manager looks at who speaks to it: that has to be us. */
-    bool notifies = *variable(&front, "NOTIFY_SOCKET") != '\0';
+    /* A service manager looks at who speaks to it: that has to be us. A shim has the variable from containerd. */
+    bool notifies = program != MASU_SHIM && *variable(&front, "NOTIFY_SOCKET") != '\0';
     if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
         front.ignored = ignored_signals();
         int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
