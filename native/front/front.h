@@ -67,8 +67,9 @@ bool find_place(struct front *front, unsigned number);
 
 /* cold.c: without a brain */
 _Noreturn void go_cold(struct front *front);
-/* Starts a brain for the next ones, unless somebody is doing so. */
-void start_brain(struct front *front);
+/* Starts a brain for the next ones. To be waited for, it has a pipe as stderr until it listens or dies: the reading end
+ * of that, else 0. -EAGAIN while somebody else is doing so, another errno where there is none to be had. */
+int start_brain(struct front *front, bool awaited);
 
 /* request.c: what the brain has to know */
 int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH]);
