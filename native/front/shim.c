@@ -17,6 +17,7 @@
 #define STATES "/run/containerd/masu"
 #define GROUP "io.containerd.runc.v2.group"
 #define OPTIONS "containerd.runc.v1.Options"
+#define GENERIC "runtimeoptions.v1.Options"
 #define SERVICE "masu.shim.v1.Shim"
 #define INPUT_LIMIT (64 << 10)
 #define CONFIG_LIMIT (4 << 20)
@@ -79,7 +80,30 @@ static bool is(struct text text, const char *word)
     return text.length == strlen(word) && memcmp(text.at, word, text.length) == 0;
 }
 
-/* Whether an Any holds options of runc's that want nothing before the shim runs. */
+static bool contains(struct text text, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = text.at, *end = at + text.length; (at = memchr(at, word[0], (size_t)(end - at))) != NULL; at++) {
+        if ((size_t)(end - at) < length)
+            break;
+        if (memcmp(at, word, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Options as TOML: those in a file are not looked at here. */
+static bool is_plain_generic(struct text value)
+{
+    struct proto_field field;
+    while (next_field(&value, &field)) {
+        if (field.type == 2 && ((field.number == 2 && field.text.length > 0) || contains(field.text, "ShimCgroup")))
+            return false;
+    }
+    return value.length == 0;
+}
+
+/* Whether an Any holds options that want nothing before the shim runs. */
 static bool is_plain_options(struct text any)
 {
     struct text url = {0}, value = {0};
@@ -90,6 +114,8 @@ static bool is_plain_options(struct text any)
         else if (field.number == 2 && field.type == 2)
             value = field.text;
     }
+    if (any.length == 0 && (is(url, GENERIC) || is(url, "cri." GENERIC)))
+        return is_plain_generic(value);
     if (any.length > 0 || !is(url, OPTIONS))
         return false;
     while (next_field(&value, &field)) {
@@ -226,17 +252,11 @@ static bool has_group(void)
         return false;
     if (file < 0 || sys_fstat(file, &about) < 0 || about.stx_size > CONFIG_LIMIT)
         return true;
-    size_t length = (size_t)about.stx_size, word = strlen(GROUP);
+    size_t length = (size_t)about.stx_size;
     char *text = sys_memory(length + 1);
     if (text == NULL || sys_read(file, text, length) != (long)length)
         return true;
-    for (const char *at = text; (at = memchr(at, GROUP[0], length - (size_t)(at - text))) != NULL; at++) {
-        if (length - (size_t)(at - text) < word)
-            break;
-        if (memcmp(at, GROUP, word) == 0)
-            return true;
-    }
-    return false;
+    return contains((struct text){text, length}, GROUP);
 }
 
 /* As masu.api.shim.bootstrap names it. */
