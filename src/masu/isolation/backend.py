@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     class Isolation(Protocol):
         """Errors are the kinds of `masu.errors`; FailedPrecondition for a container in another state than wanted."""
 
+        def to_json(self) -> dict[str, object]:
+            """For `from_json`: what whoever goes on with a restore has to know."""
+            ...
+
         def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
             """Makes a container whose first process waits for `start`; warnings. After an error nothing is left."""
             ...
@@ -80,6 +84,9 @@ class Namespaces:
         self.systemd = systemd
         self.no_new_keyring = no_new_keyring
         self.no_pivot = no_pivot
+
+    def to_json(self) -> dict[str, object]:
+        return {"systemd": self.systemd}
 
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         request.gate = True
@@ -137,6 +144,11 @@ class Namespaces:
 
     def delete(self, container: Container) -> list[str]:
         return runtime_delete.delete(container, force=True)
+
+
+def from_json(data: dict[str, object]) -> Isolation:
+    """One as `to_json` has it."""
+    return Oci.from_json(data) if data.get("binary") else Namespaces(systemd=data.get("systemd") is True)
 
 
 def of(container: Container) -> Isolation:

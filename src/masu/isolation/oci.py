@@ -76,9 +76,14 @@ class Oci:
             data = jsontext.loads(fds.read_bounded(path, 4096), name=path)
         except (FileNotFoundError, InvalidArgument):
             return None
-        if not isinstance(data, dict):
-            return None
+        return cls.from_json(data) if isinstance(data, dict) else None
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Oci:
         return cls(str(data.get("binary")), str(data.get("root")), systemd=data.get("systemd") is True)
+
+    def to_json(self) -> dict[str, object]:
+        return {"binary": self.binary, "root": self.root, "systemd": self.systemd}
 
     # --- the Isolation protocol ---
 
@@ -119,8 +124,7 @@ class Oci:
         text = jsontext.dumps({**config, "root": root}).encode()
         for path in (directory + "/config.json", directory + "/bundle/config.json"):
             fds.atomic_write(path, text, 0o600, sync=False)
-        by = {"binary": self.binary, "root": self.root, "systemd": self.systemd}
-        fds.atomic_write(directory + "/by", jsontext.dumps(by).encode(), 0o600, sync=False)
+        fds.atomic_write(directory + "/by", jsontext.dumps(self.to_json()).encode(), 0o600, sync=False)
         if waits:
             fds.atomic_write(directory + "/waits", b"", 0o600, sync=False)
 

@@ -174,7 +174,7 @@ def _make(
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager, layout=layout)
             undo.add(restored.reap)
             if not options.notify:
-                config = notify.for_restore(config, container, bundle.rootfs)
+                config = notify.for_restore(config, container, bundle.rootfs, tree=options.tree)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
                 if scope is not None:
