@@ -34,6 +34,7 @@ SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
+SYNC_CRIU = "criu"
 
 
 def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: list[str] | None = None) -> list[Op]:
