@@ -29,8 +29,8 @@ if TYPE_CHECKING:
             """Makes a container whose first process waits for `start`; warnings. After an error nothing is left."""
             ...
 
-        def start(self, container: Container) -> None:
-            """Returns when its program runs."""
+        def start(self, container: Container) -> list[str]:
+            """Returns when its program runs; warnings."""
             ...
 
         def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None: ...
@@ -53,11 +53,12 @@ if TYPE_CHECKING:
             seccomp_cache: str = "",
             on_ready: Callable[[int], None] | None = None,
         ) -> list[str]:
-            """One more process, an object as a spec's, with a monitor of its own; see `namespaces.start_exec`."""
+            """One more process, an object as a spec's, with a monitor of its own; see `namespaces.start_exec`. What it
+            does not speak of is as confined as the container's own."""
             ...
 
-        def delete(self, container: Container) -> None:
-            """All of it goes, whatever it does."""
+        def delete(self, container: Container) -> list[str]:
+            """All of it goes, whatever it does; warnings."""
             ...
 
 
@@ -78,8 +79,8 @@ class Namespaces:
             request.cgroup_manager = "systemd"
         return namespaces.run(run_root, request)
 
-    def start(self, container: Container) -> None:
-        runtime_start.start(container)
+    def start(self, container: Container) -> list[str]:
+        return runtime_start.start(container)
 
     def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
         runtime_kill.kill(container, signal, everyone=everyone)
@@ -107,15 +108,16 @@ class Namespaces:
         seccomp_cache: str = "",
         on_ready: Callable[[int], None] | None = None,
     ) -> list[str]:
+        from masu.runtime.execute import completed
         from masu.spec import runtime as spec
 
-        wanted = spec.parse_process(process, where="process")
+        wanted = completed(spec.parse_process(process, where="process"), container)
         return namespaces.start_exec(
             container, wanted, stdio, directory=directory, seccomp_cache=seccomp_cache, on_ready=on_ready
         )
 
-    def delete(self, container: Container) -> None:
-        runtime_delete.delete(container, force=True)
+    def delete(self, container: Container) -> list[str]:
+        return runtime_delete.delete(container, force=True)
 
 
 def of(container: Container) -> Isolation:

@@ -44,11 +44,20 @@ _MANAGERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")  # sd_notify(3), sd_listen
 
 
 class Oci:
-    """A runtime's binary, and the --root that it keeps its own state in."""
+    """A runtime's binary, and the --root that it keeps its own state in; the others are as in
+    `backend.Namespaces`."""
 
-    __slots__ = ("binary", "root", "systemd")
+    __slots__ = ("binary", "no_new_keyring", "no_pivot", "root", "systemd")
 
-    def __init__(self, binary: str, root: str, *, systemd: bool = False) -> None:
+    def __init__(
+        self,
+        binary: str,
+        root: str,
+        *,
+        systemd: bool = False,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
+    ) -> None:
         """`binary` is a path or a name to be found. Raises NotFound."""
         found = binary if "/" in binary else spawn.find(binary, _PATH)
         if not found:
@@ -56,6 +65,8 @@ class Oci:
         self.binary = found
         self.root = root
         self.systemd = systemd
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
 
     @classmethod
     def of(cls, container: Container) -> Oci | None:
@@ -117,6 +128,8 @@ class Oci:
                 exit_command=request.exit_command,
             )
             console, extra = plumbing.console() if terminal else (NONE, [])
+            extra += ["--no-pivot"] if self.no_pivot else []
+            extra += ["--no-new-keyring"] if self.no_new_keyring else []
             words = ["create", "--bundle", directory + "/bundle", "--pid-file", directory + "/runtime.pid", *extra]
             make = Op(
                 "runtime",
@@ -142,9 +155,10 @@ class Oci:
             if isinstance(error, MasuError):
                 error.cleanup.append(failure)
 
-    def start(self, container: Container) -> None:
+    def start(self, container: Container) -> list[str]:
         self._call(container.directory, "start", container.id)
         os.unlink(container.directory + "/waits")
+        return []
 
     def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
         """Raises FailedPrecondition when nothing runs."""
@@ -202,12 +216,13 @@ class Oci:
             plumbing.close()
         return []
 
-    def delete(self, container: Container) -> None:
+    def delete(self, container: Container) -> list[str]:
         """All that is left of it, whatever it does."""
         try:
             self._call(container.directory, "delete", "--force", container.id)
         finally:
-            runtime_delete.delete(container, force=True)
+            warnings = runtime_delete.delete(container, force=True)
+        return warnings
 
     # --- calling it ---
 

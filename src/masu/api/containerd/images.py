@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import images_pb2 as pb
 from masu.errors import InvalidArgument, NotFound
 from masu.spec.image import Descriptor
@@ -19,6 +19,7 @@ _FIELDS = {"labels": True, "target": False, "annotations": True}
 class Images(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Images"]
 
+    @brief
     def get(self, request: pb.GetImageRequest, call: Call) -> pb.GetImageResponse:
         return pb.GetImageResponse(image=message(call.ns.images.get(request.name)))
 

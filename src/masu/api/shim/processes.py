@@ -39,11 +39,11 @@ class Process:
         "status", "stdin_closed", "stdio", "waiting", "watched",
     )  # fmt: skip
 
-    def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: object = None) -> None:
+    def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: dict[str, object] | None = None) -> None:
         self.id = id
         self.stdio = stdio
         self.directory = directory
-        self.spec = spec
+        self.spec = spec or {}
         self.pid = 0
         self.start_time = 0
         self.status = CREATED
@@ -69,9 +69,13 @@ class Process:
             self.close_stdin()
 
     def born(self, pid: int) -> None:
-        """It is there, and waits for its program to be run."""
-        self.pid, self.start_time = pid, procfs.start_time(pid)
-        self.attach()
+        """It is there, and waits for its program to be run; or runs, or has ended, when another runtime made it."""
+        self.pid = pid
+        try:
+            self.attach()
+            self.start_time = procfs.start_time(pid)
+        except (NotFound, Unavailable, FileNotFoundError):
+            pass
 
     def detach(self) -> None:
         if self.attachment is not None:

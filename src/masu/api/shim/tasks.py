@@ -27,15 +27,12 @@ from masu.errors import (
     Unavailable,
     Unimplemented,
 )
-from masu.isolation import namespaces
+from masu.isolation import backend, namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.linux import fds
 from masu.plan.host import Rootfs
 from masu.runtime import bundle as bundles
-from masu.runtime import delete as runtime_delete
-from masu.runtime import kill as runtime_kill
 from masu.runtime import lifecycle
-from masu.runtime import start as runtime_start
 from masu.runtime.container import Container, check_id, remove_directory
 from masu.spec import jsontext
 from masu.spec import runtime as spec
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from masu.api.proto.wire import Message
     from masu.api.shim.publisher import Publisher
     from masu.api.ttrpc.loop import Loop
+    from masu.isolation.backend import Isolation
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
@@ -100,7 +98,7 @@ class Tasks:
             "Pause": Method(small.PauseRequest, self.pause, blocks=True),
             "Resume": Method(small.ResumeRequest, self.resume, blocks=True),
             "Checkpoint": Method(small.CheckpointTaskRequest, self.checkpoint, blocks=True),
-            "Kill": Method(small.KillRequest, self.kill),
+            "Kill": Method(small.KillRequest, self.kill, blocks=True),
             "Exec": Method(small.ExecProcessRequest, self.exec),
             "ResizePty": Method(small.ResizePtyRequest, self.resize_pty),
             "CloseIO": Method(small.CloseIORequest, self.close_io, blocks=True),
@@ -133,13 +131,10 @@ class Tasks:
         options = wanted.runtime_options(request.options)
         if request.checkpoint:
             raise Unimplemented("restore", request.checkpoint, detail="a shim's container out of a checkpoint")
-        if options.binary_name:
-            raise Unimplemented(
-                "runtime", options.binary_name, where="BinaryName", hint="io.containerd.runc.v2 runs other runtimes"
-            )
+        by = wanted.isolation(options, self._namespace)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = self.default_root
-        if options.root:
+        if options.root and isinstance(by, backend.Namespaces):
             root = posixpath.join(options.root, self._namespace)
             fds.atomic_write(f"{request.bundle}/{ROOT_FILE}", root.encode(), 0o600, sync=False)  # for `delete`
         record = Record(request.bundle, stdio, mounted=False)
@@ -149,7 +144,7 @@ class Tasks:
             raise AlreadyExists("task", request.id)
         try:
             with task.lock:
-                self._make(task, request, root, options)
+                self._make(task, request, root, by)
         except BaseException:
             del self._tasks[request.id]
             task.init.detach()
@@ -168,7 +163,7 @@ class Tasks:
         self._loop.call(lambda: self._watch(task, init))
         return small.CreateTaskResponse(pid=init.pid)
 
-    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, options: small.Options) -> None:
+    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, by: Isolation) -> None:
         mounts = rootfs.of_request(request.rootfs)
         target = f"{request.bundle}/rootfs"
         try:
@@ -178,7 +173,7 @@ class Tasks:
                 rootfs.mount_all(mounts, target)
                 task.record.mounted = bool(mounts)
                 made = Rootfs(bundle.rootfs)
-            container, warnings = namespaces.run(
+            container, warnings = by.run(
                 root,
                 namespaces.Request(
                     task.id,
@@ -186,10 +181,6 @@ class Tasks:
                     rootfs=made,
                     stdio=_monitored(task.record.stdio, task.id, self._namespace),
                     exit_path=f"{root}/{task.id}/exit",
-                    gate=True,
-                    cgroup_manager="systemd" if options.systemd_cgroup else "cgroupfs",
-                    no_new_keyring=options.no_new_keyring,
-                    no_pivot=options.no_pivot_root,
                     on_ready=lambda container: _note(task, container),
                     seccomp_cache=f"{RUN_ROOT}/.seccomp",
                 ),
@@ -226,7 +217,8 @@ class Tasks:
 
     def _start_init(self, task: Task) -> None:
         try:
-            warnings = runtime_start.start(task.made())
+            container = task.made()
+            warnings = backend.of(container).start(container)
         except MasuError as error:
             raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
         for warning in warnings:
@@ -235,16 +227,14 @@ class Tasks:
         self._publisher.publish(small.TaskStart(container_id=task.id, pid=task.init.pid))
 
     def _start_exec(self, task: Task, process: Process) -> None:
-        from masu.runtime.execute import completed  # by whom somebody looks into a container
-
         if task.init.status == STOPPED:
             raise FailedPrecondition(f"container {task.id} init process is not running")
         container = task.made()
         try:
             os.makedirs(process.directory, 0o700, exist_ok=True)
-            warnings = namespaces.start_exec(
+            warnings = backend.of(container).exec(
                 container,
-                completed(spec.parse_process(process.spec, "process"), container),
+                process.spec,
                 _monitored(process.stdio, task.id, self._namespace),
                 directory=process.directory,
                 on_ready=process.born,
@@ -305,6 +295,8 @@ class Tasks:
     def _release(self, task: Task, process: Process) -> None:
         """A start is over, well or not."""
         process.held = False
+        if process.status == RUNNING and process.attachment is None:
+            self._ended(task, process, None)  # before we could listen
         self._watch(task, process)
         self._end_init(task)
 
@@ -373,7 +365,8 @@ class Tasks:
 
     def _delete_task(self, task: Task) -> None:
         try:
-            for warning in runtime_delete.delete(task.made(), force=True):
+            container = task.made()
+            for warning in backend.of(container).delete(container):
                 self._log(task.record.bundle, "warning", warning)
         except NotFound:
             pass  # a checkpoint has taken it away
@@ -393,8 +386,9 @@ class Tasks:
     def end(self, id: str) -> None:
         """Kills a task, waits for its end, removes it. Raises NotFound, DataLoss when it does not die."""
         task = self._task(id)
+        container = task.made()
         try:
-            runtime_kill.kill(task.made(), _SIGKILL, everyone=True)
+            backend.of(container).kill(container, _SIGKILL, everyone=True)
         except FailedPrecondition:
             pass  # it has ended by itself
         if not task.init.ended.acquire(timeout=_END_DEADLINE_S):
@@ -442,8 +436,9 @@ class Tasks:
                 raise FailedPrecondition("process not created")
             process.signal(request.signal)
             return small.Empty()
+        container = task.made()
         try:
-            runtime_kill.kill(task.made(), request.signal, everyone=request.all)
+            backend.of(container).kill(container, request.signal, everyone=request.all)
         except FailedPrecondition as error:
             raise NotFound("process already finished", detail=str(error)) from error
         return small.Empty()
@@ -463,16 +458,14 @@ class Tasks:
     def pause(self, request: small.PauseRequest, _: Call) -> Message:
         container = self._task(request.id).made()
         with container.hold():
-            container.require("pause")
-            container.cgroup.freeze()
+            backend.of(container).pause(container)
         self._publisher.publish(small.TaskPaused(container_id=request.id))
         return small.Empty()
 
     def resume(self, request: small.ResumeRequest, _: Call) -> Message:
         container = self._task(request.id).made()
         with container.hold():
-            container.require("resume")
-            container.cgroup.thaw()
+            backend.of(container).resume(container)
         self._publisher.publish(small.TaskResumed(container_id=request.id))
         return small.Empty()
 
@@ -494,13 +487,12 @@ class Tasks:
         return small.Empty()
 
     def update(self, request: small.UpdateTaskRequest, _: Call) -> Message:
-        from masu.runtime import update  # rarely asked for
-
         task = self._task(request.id)
         data = jsontext.loads(request.resources.value if request.resources is not None else b"", name="resources")
         if not isinstance(data, dict):
             raise InvalidArgument("resources", detail="an object is wanted")
-        for warning in update.update(task.made(), data):
+        container = task.made()
+        for warning in backend.of(container).update(container, data):
             self._log(task.record.bundle, "warning", warning)
         return small.Empty()
 

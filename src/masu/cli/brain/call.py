@@ -3,7 +3,7 @@
 A request (ASK_CALL; native/front/request.c writes it)
 
     u32 type, words, environment strings, umask
-    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 0 masu, 1 masu-oci
+    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 program, one of _PROGRAMS
     u32 number of further fds, then their numbers
     fds: file of the strings, working directory, lifeline, the three standard ones, the further ones
 """
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from masu.cli.brain.shared import Shared
 
 _SCM_CREDENTIALS = 2
-_PROGRAMS = ("masu", "masu-oci")
+_PROGRAMS = ("masu", "masu-oci", "containerd-shim-masu-v2")
 # What a caller may take to write down what it wants.
 _PATIENCE_MS = 5000
 # The most that the kernel takes for words and environment is a quarter of the stack's limit, 6 MB (execve(2)).
