@@ -16,7 +16,7 @@ sys.path.insert(0, str(folder))
 FILES = {
     "small": (
         "ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc",
-        "cri_sandbox",
+        "cri_sandbox", "runtime_options",
     ),
     "small_metrics_v1": ("metrics_v1",),
     "small_metrics_v2": ("metrics_v2",),

@@ -178,6 +178,7 @@ static int prepare(struct monitor *monitor, int stdio[3], int *inner, struct mas
         sys_fcntl(monitor->listener, F_SETFL, O_NONBLOCK);
         sys(__NR_listen, monitor->listener, CLIENTS_LIMIT);
     }
+    monitor->oom_kind = small_of(&monitor->op, F_MONITOR_OOM_KIND);
     monitor->oom = given_fd(monitor, F_MONITOR_OOM_FD);
     monitor->oom_watch = given_fd(monitor, F_MONITOR_OOM_WATCH_FD);
     if (prepare_stdio(monitor, stdio, err) < 0)
@@ -280,6 +281,11 @@ static void hear_inner(struct monitor *monitor)
             reap(monitor);
         } else if (message[0] == TELL_MASTER && monitor->master < 0) {
             take_master(monitor, release_fd(&fd));
+        } else if (message[0] == TELL_OOM && monitor->oom < 0) {
+            monitor->oom = release_fd(&fd);
+            memcpy(&monitor->oom_kind, message + 1, sizeof monitor->oom_kind);
+        } else if (message[0] == TELL_WATCH && monitor->oom_watch < 0) {
+            monitor->oom_watch = release_fd(&fd);
         } else if (message[0] == TELL_STARTED) {
             monitor->started = true;
         }
@@ -464,6 +470,18 @@ static void name_stream(struct stream *stream, const char *name, char type, uint
     stream->flag = flag;
 }
 
+/* What stage and container have inherited through us must not live as long as we do: namespaces, sockets. */
+static void close_strangers(const struct monitor *monitor)
+{
+    const int stay[] = {
+        monitor->launch->control, monitor->signals,       monitor->inner,         monitor->listener,
+        monitor->log.fd,          monitor->streams[0].fd, monitor->streams[1].fd, monitor->stdin_fd,
+        monitor->stdin_source,    monitor->stdin_keep,    monitor->oom,           monitor->oom_watch,
+        monitor->clients[0].fd,   monitor->clients[1].fd,
+    };
+    close_all_but(stay, sizeof stay / sizeof stay[0], STDERR + 1);
+}
+
 int run_monitor(struct launch *launch)
 {
     struct monitor *monitor = &the_monitor;
@@ -508,6 +526,7 @@ int run_monitor(struct launch *launch)
     for (int fd = STDIN; null >= 0 && fd <= STDERR; fd++)
         sys_dup3(null, fd, 0);
     close_owned(&null);
+    close_strangers(monitor);
     sys_unmap(launch->plan.data, launch->plan.size);
     run(monitor);
     if (monitor->started)

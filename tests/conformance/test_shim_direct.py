@@ -193,8 +193,8 @@ def test_state_elsewhere(direct: Direct) -> None:
 def test_what_is_refused(direct: Direct) -> None:
     bundle = direct.bundle("a", "true")
     with direct.start("a", bundle) as client:
-        other = small.Any(type_url=OPTIONS, value=small.Options(binary_name="crun").encode())
-        with pytest.raises(Unimplemented, match="BinaryName"):
+        other = small.Any(type_url=OPTIONS, value=small.Options(binary_name="no-such-runtime").encode())
+        with pytest.raises(NotFound, match="no-such-runtime"):
             direct.create(client, "a", bundle, options=other)
         with pytest.raises(Unimplemented, match=r"containerd\.runc\.v1\.Options is known"):
             direct.create(client, "a", bundle, options=small.Any(type_url="of.another.Runtime"))

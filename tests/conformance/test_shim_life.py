@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness.callers.containerd import Shims
 from harness.engine import cgroups_of, wait_until
-from harness.programs import ROOT
+from harness.programs import ROOT, peer
 
 from masu.api.proto import small
 
@@ -152,6 +152,18 @@ def test_killed_shim(shims: Shims) -> None:
     assert shims.monitors() == []
     begin(shims, "three")  # over the socket that the killed one has left
     assert len(shims.shims()) == 1
+
+
+def test_killed_shim_of_another_runtimes_container(shims: Shims) -> None:
+    """That one is asked to remove it."""
+    shims(*shims.own("others", "--detach", binary=peer("runc")), "sleep", "999")
+    runc = [peer("runc"), "--root", "/run/containerd/runc/default", "list", "-q"]
+    assert shims.premises.run(runc).stdout == "others\n"
+    (shim,) = shims.shims()
+    os.kill(shim, signal.SIGKILL)
+    wait_until(lambda: shims.runtime_states() == [] and shims.monitors() == [])
+    assert shims.premises.run(runc).stdout == ""
+    wait_until(lambda: shims.status("others") in ("", "STOPPED"))
 
 
 def test_killed_while_it_makes_a_container(shims: Shims, tmp_path: Path) -> None:

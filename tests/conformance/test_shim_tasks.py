@@ -10,10 +10,12 @@ import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from harness.callers import check_shell, document
 from harness.callers.containerd import Shims
+from harness.checkpoints import RUNNER, kept_and_restored
 from harness.engine import wait_until
 from harness.programs import MASU_OCI, peer
 
@@ -158,6 +160,56 @@ def test_kill(shims: Shims) -> None:
     shims("containers", "rm", "trap")
 
 
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_another_runtime(shims: Shims, tmp_path: Path, how: str) -> None:
+    """runc by `--runc-binary`, or named in a file of options; the shim and the monitor are ours."""
+    file = tmp_path / "runc.toml"
+    file.write_text(f'BinaryName = "{peer("runc")}"\n')
+    binary = peer("runc") if how == "option" else ""
+    options = [] if binary else ["--runtime-config-path", str(file)]
+
+    def run(*words: str) -> list[str]:
+        return shims.own("other", *options, *words, binary=binary)
+
+    done = shims.try_(*run("--rm"), "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    check_shell(shims.terminal(*run("--rm", "--tty"), "sh"))
+    failed = shims.try_(*run("--rm"), "nothing").stderr
+    assert re.search(r"OCI runtime create failed: .*runc create failed: .*nothing", failed), failed
+    shims(*run("--detach"), "sleep", "999")
+    try:
+        runc = [peer("runc"), "--root", "/run/containerd/runc/default"]
+        assert shims.premises.run([*runc, "list", "-q"]).stdout == "other\n"
+        assert (len(shims.shims()), len(shims.monitors())) == (1, 1)
+        exec_ = ["tasks", "exec", "--exec-id", "more"]
+        assert shims(*exec_, "--cwd", "/tmp", "other", "pwd") == "/tmp\n"
+        assert shims.try_(*exec_, "other", "sh", "-c", "exit 3").returncode == 3
+        assert "no such file" in shims.try_(*exec_, "other", "/nothing").stderr
+        shims("tasks", "pause", "other")
+        assert shims.status("other") == "PAUSED"
+        shims("tasks", "resume", "other")
+        assert "memory.usage_in_bytes" in shims("tasks", "metrics", "other")
+        assert len(shims("tasks", "ps", "other").splitlines()) == 2
+        shims("tasks", "kill", "-s", "KILL", "other")
+        wait_until(lambda: shims.status("other") == "STOPPED")
+        assert "exit code 137" in shims.try_("tasks", "rm", "other").stderr
+        assert shims.premises.run([*runc, "list", "-q"]).stdout == ""
+    finally:
+        shims.try_("tasks", "rm", "-f", "other")
+        shims("containers", "rm", "other")
+
+
+def test_options_that_are_wrong(shims: Shims, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    for text, said in (
+        ("Binaryname = 'runc'", "Binaryname.*unknown"), ("SystemdCgroup = 'yes'", "a boolean is wanted"),
+        ("BinaryName = 'no-such-runtime'", "no-such-runtime.*not in .PATH"), ("=", "Invalid"),
+    ):  # fmt: skip
+        file.write_text(text)
+        failed = shims.try_(*shims.own("other", "--rm", "--runtime-config-path", str(file)), "true").stderr
+        assert re.search(said, failed), failed
+
+
 def test_checkpoint(shims: Shims, box: str) -> None:
     """With a CRIU that works on this kernel, or without: the container goes on, and the reason is told."""
     works = subprocess.run([peer("criu"), "check"], capture_output=True, check=False).returncode == 0
@@ -166,6 +218,25 @@ def test_checkpoint(shims: Shims, box: str) -> None:
     assert works or "criu failed" in done.stderr, done.stderr
     assert shims.status(box) == "RUNNING"
     assert shims("tasks", "exec", "--exec-id", "after", box, "echo", "alive") == "alive\n"
+
+
+@pytest.mark.parametrize("binary", ["", "runc"])
+def test_restored(shims: Shims, criu: str, binary: str) -> None:
+    """`ctr containers checkpoint` and `restore --live`, on our runtime and on another."""
+    run = shims.own("first", "--detach", binary=binary and peer(binary))
+    kept_and_restored(shims, [*run, "sh", "-c", RUNNER], "docker.io/library/kept:1")
+    assert shims.mounts() == []
+    assert shims.runtime_states() == []
+
+
+def test_written_down_and_ended(shims: Shims, criu: str) -> None:
+    """By the name of containerd's own shim: with others ctr forgets --exit."""
+    # With a spec of its own: containerd does not write the same one down twice.
+    shims(*shims.own("ends", "--detach", "--env", "WHAT=ends", binary=MASU_OCI), "sleep", "999")
+    shims("tasks", "checkpoint", "--exit", "ends")
+    wait_until(lambda: shims.status("ends") == "STOPPED")
+    assert "exit code 137" in shims.try_("tasks", "rm", "ends").stderr
+    shims("containers", "rm", "ends")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from masu.errors import DataLoss
 
 for _name in (
     "ttrpc", "shim_task", "shim_sandbox", "shim_bootstrap", "runc_options", "linux_runc", "events_ttrpc", "event_types",
-    "metrics_v1", "metrics_v2", "cri_sandbox",
+    "metrics_v1", "metrics_v2", "cri_sandbox", "runtime_options",
 ):  # fmt: skip
     importlib.import_module(f"masu.api.proto.{_name}_pb2")
 

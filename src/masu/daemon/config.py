@@ -57,7 +57,7 @@ DEFAULTS: Table = {
             "pause_threshold": 0.02,
             "deletion_threshold": 0,
             "mutation_threshold": 100,
-            "schedule_delay": "0s",
+            "schedule_delay": "500ms",
             "startup_delay": "100ms",
         },
         TRANSFER: {"config_path": "", "max_concurrent_downloads": 3},

@@ -21,16 +21,25 @@ if TYPE_CHECKING:
 
     from masu.isolation.namespaces import Request
     from masu.isolation.stdio import Stdio
+    from masu.runtime.criu.options import CriuOptions
 
     class Isolation(Protocol):
         """Errors are the kinds of `masu.errors`; FailedPrecondition for a container in another state than wanted."""
+
+        def to_json(self) -> dict[str, object]:
+            """For `from_json`: what whoever goes on with a restore has to know."""
+            ...
 
         def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
             """Makes a container whose first process waits for `start`; warnings. After an error nothing is left."""
             ...
 
-        def start(self, container: Container) -> None:
-            """Returns when its program runs."""
+        def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+            """As `run`, out of a checkpoint; it runs when this returns. See `namespaces.restore`."""
+            ...
+
+        def start(self, container: Container) -> list[str]:
+            """Returns when its program runs; warnings."""
             ...
 
         def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None: ...
@@ -43,6 +52,10 @@ if TYPE_CHECKING:
             """New limits, as `linux.resources`; warnings."""
             ...
 
+        def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+            """Written down to `criu.image_path`; gone with all it had then, or running on."""
+            ...
+
         def exec(
             self,
             container: Container,
@@ -53,11 +66,12 @@ if TYPE_CHECKING:
             seccomp_cache: str = "",
             on_ready: Callable[[int], None] | None = None,
         ) -> list[str]:
-            """One more process, an object as a spec's, with a monitor of its own; see `namespaces.start_exec`."""
+            """One more process, an object as a spec's, with a monitor of its own; see `namespaces.start_exec`. What it
+            does not speak of is as confined as the container's own."""
             ...
 
-        def delete(self, container: Container) -> None:
-            """All of it goes, whatever it does."""
+        def delete(self, container: Container) -> list[str]:
+            """All of it goes, whatever it does; warnings."""
             ...
 
 
@@ -71,6 +85,9 @@ class Namespaces:
         self.no_new_keyring = no_new_keyring
         self.no_pivot = no_pivot
 
+    def to_json(self) -> dict[str, object]:
+        return {"systemd": self.systemd}
+
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         request.gate = True
         request.no_new_keyring, request.no_pivot = self.no_new_keyring, self.no_pivot
@@ -78,8 +95,13 @@ class Namespaces:
             request.cgroup_manager = "systemd"
         return namespaces.run(run_root, request)
 
-    def start(self, container: Container) -> None:
-        runtime_start.start(container)
+    def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+        if self.systemd:
+            request.cgroup_manager = "systemd"
+        return namespaces.restore(run_root, request, criu)
+
+    def start(self, container: Container) -> list[str]:
+        return runtime_start.start(container)
 
     def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
         runtime_kill.kill(container, signal, everyone=everyone)
@@ -97,6 +119,11 @@ class Namespaces:
 
         return update.update(container, resources)
 
+    def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+        from masu.runtime import checkpoint
+
+        checkpoint.checkpoint(container, criu, leave_running=leave_running)
+
     def exec(
         self,
         container: Container,
@@ -107,15 +134,21 @@ class Namespaces:
         seccomp_cache: str = "",
         on_ready: Callable[[int], None] | None = None,
     ) -> list[str]:
+        from masu.runtime.execute import completed
         from masu.spec import runtime as spec
 
-        wanted = spec.parse_process(process, where="process")
+        wanted = completed(spec.parse_process(process, where="process"), container)
         return namespaces.start_exec(
             container, wanted, stdio, directory=directory, seccomp_cache=seccomp_cache, on_ready=on_ready
         )
 
-    def delete(self, container: Container) -> None:
-        runtime_delete.delete(container, force=True)
+    def delete(self, container: Container) -> list[str]:
+        return runtime_delete.delete(container, force=True)
+
+
+def from_json(data: dict[str, object]) -> Isolation:
+    """One as `to_json` has it."""
+    return Oci.from_json(data) if data.get("binary") else Namespaces(systemd=data.get("systemd") is True)
 
 
 def of(container: Container) -> Isolation:

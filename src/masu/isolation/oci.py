@@ -20,6 +20,7 @@ from masu.isolation import namespaces
 from masu.isolation.monitors import Plumbing
 from masu.linux import cgroups, fds, procfs, spawn
 from masu.linux.cgroups.layout import parse_proc_cgroup
+from masu.plan.build import SYNC_MEMORY
 from masu.plan.draft import Draft
 from masu.plan.mounts import add_root_file_system
 from masu.plan.ops import NONE, Op
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from masu.isolation.namespaces import Request
     from masu.isolation.stdio import Stdio
     from masu.plan.host import Rootfs
+    from masu.runtime.criu.options import CriuOptions
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_LOG_BYTES = 1 << 20
@@ -43,11 +45,20 @@ _MANAGERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")  # sd_notify(3), sd_listen
 
 
 class Oci:
-    """A runtime's binary, and the --root that it keeps its own state in."""
+    """A runtime's binary, and the --root that it keeps its own state in; the others are as in
+    `backend.Namespaces`."""
 
-    __slots__ = ("binary", "root", "systemd")
+    __slots__ = ("binary", "no_new_keyring", "no_pivot", "root", "systemd")
 
-    def __init__(self, binary: str, root: str, *, systemd: bool = False) -> None:
+    def __init__(
+        self,
+        binary: str,
+        root: str,
+        *,
+        systemd: bool = False,
+        no_new_keyring: bool = False,
+        no_pivot: bool = False,
+    ) -> None:
         """`binary` is a path or a name to be found. Raises NotFound."""
         found = binary if "/" in binary else spawn.find(binary, _PATH)
         if not found:
@@ -55,6 +66,8 @@ class Oci:
         self.binary = found
         self.root = root
         self.systemd = systemd
+        self.no_new_keyring = no_new_keyring
+        self.no_pivot = no_pivot
 
     @classmethod
     def of(cls, container: Container) -> Oci | None:
@@ -64,29 +77,45 @@ class Oci:
             data = jsontext.loads(fds.read_bounded(path, 4096), name=path)
         except (FileNotFoundError, InvalidArgument):
             return None
-        if not isinstance(data, dict):
-            return None
+        return cls.from_json(data) if isinstance(data, dict) else None
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Oci:
         return cls(str(data.get("binary")), str(data.get("root")), systemd=data.get("systemd") is True)
+
+    def to_json(self) -> dict[str, object]:
+        return {"binary": self.binary, "root": self.root, "systemd": self.systemd}
 
     # --- the Isolation protocol ---
 
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         """Makes a container whose process waits for `start`."""
+        return self._make(run_root, request, waits=True)
+
+    def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+        """Out of a checkpoint that it has written; it runs then."""
+        return self._make(run_root, request, "restore", "--detach", *_flags(criu), waits=False)
+
+    def _make(self, run_root: str, request: Request, *words: str, waits: bool) -> tuple[Container, list[str]]:
         parsed = request.bundle or namespaces.bundle_of(request)
         warnings, config = parsed.warnings, jsontext.loads(parsed.text, name="config.json")
         assert isinstance(config, dict)
         container = begin(run_root, request.id, parsed, request.rootfs.path, {})
         try:
             with container.lock():
-                self._write(container, config, request.rootfs)
-                launched = self._create(container, request, terminal=request.stdio.terminal)
+                self._write(container, config, request.rootfs, waits=waits)
+                launched = self._create(container, request, words or self._creating())
         except BaseException as error:
             self._undo(container, error)
             raise
         launched.close()
         return container, warnings
 
-    def _write(self, container: Container, config: dict[str, object], rootfs: Rootfs) -> None:
+    def _creating(self) -> tuple[str, ...]:
+        keyring = ("--no-new-keyring",) if self.no_new_keyring else ()
+        return ("create", *keyring)
+
+    def _write(self, container: Container, config: dict[str, object], rootfs: Rootfs, *, waits: bool) -> None:
         directory = container.directory
         os.makedirs(self.root, 0o700, exist_ok=True)
         os.makedirs(directory + "/bundle/rootfs", 0o700)
@@ -96,11 +125,11 @@ class Oci:
         text = jsontext.dumps({**config, "root": root}).encode()
         for path in (directory + "/config.json", directory + "/bundle/config.json"):
             fds.atomic_write(path, text, 0o600, sync=False)
-        by = {"binary": self.binary, "root": self.root, "systemd": self.systemd}
-        fds.atomic_write(directory + "/by", jsontext.dumps(by).encode(), 0o600, sync=False)
-        fds.atomic_write(directory + "/waits", b"", 0o600, sync=False)
+        fds.atomic_write(directory + "/by", jsontext.dumps(self.to_json()).encode(), 0o600, sync=False)
+        if waits:
+            fds.atomic_write(directory + "/waits", b"", 0o600, sync=False)
 
-    def _create(self, container: Container, request: Request, *, terminal: bool) -> Launched:
+    def _create(self, container: Container, request: Request, verb: tuple[str, ...]) -> Launched:
         draft, slot = Draft(), NONE
         if request.rootfs.mount is not None:
             slot = draft.slot()
@@ -115,8 +144,9 @@ class Oci:
                 pid_path=directory + "/pid",
                 exit_command=request.exit_command,
             )
-            console, extra = plumbing.console() if terminal else (NONE, [])
-            words = ["create", "--bundle", directory + "/bundle", "--pid-file", directory + "/runtime.pid", *extra]
+            console, extra = plumbing.console() if request.stdio.terminal else (NONE, [])
+            extra += ["--no-pivot"] if self.no_pivot else []
+            words = [*verb, "--bundle", directory + "/bundle", "--pid-file", directory + "/runtime.pid", *extra]
             make = Op(
                 "runtime",
                 args=tuple(self._command(directory, *words, container.id)),
@@ -130,7 +160,7 @@ class Oci:
             stdio = (plumbing.null, plumbing.null, plumbing.null)
             return launch([monitor, *draft.trees, make], answers, keep=plumbing.fds, stdio=stdio)
         except MasuError as error:
-            raise self._explained(directory, "create", error) from error
+            raise self._explained(directory, verb[0], error) from error
         finally:
             plumbing.close()
 
@@ -141,9 +171,10 @@ class Oci:
             if isinstance(error, MasuError):
                 error.cleanup.append(failure)
 
-    def start(self, container: Container) -> None:
+    def start(self, container: Container) -> list[str]:
         self._call(container.directory, "start", container.id)
         os.unlink(container.directory + "/waits")
+        return []
 
     def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
         """Raises FailedPrecondition when nothing runs."""
@@ -160,6 +191,13 @@ class Oci:
         fds.atomic_write(path, jsontext.dumps(resources).encode(), 0o600, sync=False)
         self._call(container.directory, "update", "--resources", path, container.id)
         return []
+
+    def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+        more = ["--leave-running"] if leave_running else []
+        more += ["--parent-path", criu.parent_path] if criu.parent_path else []
+        self._call(container.directory, "checkpoint", *_flags(criu), *more, container.id)
+        if not leave_running:
+            runtime_delete.delete(container, force=True)
 
     def exec(
         self,
@@ -201,12 +239,13 @@ class Oci:
             plumbing.close()
         return []
 
-    def delete(self, container: Container) -> None:
+    def delete(self, container: Container) -> list[str]:
         """All that is left of it, whatever it does."""
         try:
             self._call(container.directory, "delete", "--force", container.id)
         finally:
-            runtime_delete.delete(container, force=True)
+            warnings = runtime_delete.delete(container, force=True)
+        return warnings
 
     # --- calling it ---
 
@@ -246,10 +285,16 @@ class _Birth(Answers):
         self._container = container
         self._on_ready = on_ready
 
+    def sync(self, name: str, pid: int) -> bytes:
+        if name != SYNC_MEMORY:
+            return super().sync(name, pid)
+        paths = self._container.facts.cgroup_paths = _cgroups_of(pid)
+        # Of cgroup v2 there is one for all, which has memory.events unless v1 has the controller.
+        return os.fsencode(paths.get("memory") or paths.get("", ""))
+
     def ready(self, pid: int, pidfd: int) -> bytes:
         facts = self._container.facts
         facts.pid, facts.start_time = pid, procfs.start_time(pid)
-        facts.cgroup_paths = _cgroups_of(pid)
         self._container.save()
         if self._on_ready is not None:
             self._on_ready(self._container)
@@ -261,10 +306,24 @@ class _Exec(Answers):
         super().__init__([])
         self._on_ready = on_ready
 
+    def sync(self, name: str, pid: int) -> bytes:
+        # Its container's monitor watches for both.
+        return b"" if name == SYNC_MEMORY else super().sync(name, pid)
+
     def ready(self, pid: int, pidfd: int) -> bytes:
         if self._on_ready is not None:
             self._on_ready(pid)
         return b""
+
+
+def _flags(criu: CriuOptions) -> list[str]:
+    """Of its `checkpoint` and `restore` alike."""
+    words = ["--image-path", criu.image_path]
+    for name, value in (("work-path", criu.work_path), ("manage-cgroups-mode", criu.manage_cgroups_mode)):
+        words += [f"--{name}", value] if value else []
+    for name in ("tcp_established", "ext_unix_sk", "shell_job", "file_locks"):
+        words += ["--" + name.replace("_", "-")] if getattr(criu, name) else []
+    return words
 
 
 def _cgroups_of(pid: int) -> dict[str, str]:

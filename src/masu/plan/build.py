@@ -34,6 +34,8 @@ SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
+SYNC_CRIU = "criu"
+SYNC_MEMORY = "memory"  # of another runtime's process: the directory of its memory cgroup is the answer
 
 
 def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: list[str] | None = None) -> list[Op]:

@@ -116,21 +116,26 @@ class Containerd(Caller):
 
 
 class Shims(Containerd):
-    """containerd that runs containers by containerd-shim-masu-v2, found in PATH; CRI's by the document's handler."""
+    """containerd that runs containers by containerd-shim-masu-v2, found in PATH, also by the name of containerd's own;
+    CRI's by the document's handler."""
 
     RUNTIME = "io.containerd.masu.v2"
     RUN_ROOT = "/run/containerd/masu/default"
 
     def __init__(self, premises: Premises) -> None:
-        premises.environment["PATH"] = f"{ROOT}:{os.environ['PATH']}"
+        names = premises.folder / "bin"
+        names.mkdir()
+        (names / "containerd-shim-runc-v2").symlink_to(ROOT / "containerd-shim-masu-v2")
+        premises.environment["PATH"] = f"{names}:{ROOT}:{os.environ['PATH']}"
         # Newer ones would warn of cgroup v1 with each command.
         premises.environment["CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS"] = "1"
         super().__init__(premises, more="\n" + document.snippet("Kubernetes", "toml", "shim.md"))
         self.runtime_root = premises.path(self.RUN_ROOT)
 
     def own(self, id: str, *options: str, binary: str = "") -> list[str]:
-        cgroup = f"/{self.premises.cgroup}/{id}"
-        return ["run", "--runtime", self.RUNTIME, "--cgroup", cgroup, *options, IMAGE, id]
+        """With `binary` for another runtime, which ctr allows by the name of containerd's own shim alone."""
+        runtime = ["--runc-binary", binary] if binary else ["--runtime", self.RUNTIME]
+        return ["run", *runtime, "--cgroup", f"/{self.premises.cgroup}/{id}", *options, IMAGE, id]
 
     def shims(self) -> list[int]:
         """The processes that serve."""

@@ -1345,6 +1345,26 @@ class PodSandboxConfig(_.Message):
             linux: LinuxPodSandboxConfig | None = None,
         ) -> None: ...
 
+class GenericOptions(_.Message):
+    __slots__ = ("config_body", "config_path", "type_url")
+    FIELDS = {
+        1: ("type_url", _.STRING, _.ONE, None),
+        2: ("config_path", _.STRING, _.ONE, None),
+        3: ("config_body", _.BYTES, _.ONE, None),
+    }
+    if TYPE_CHECKING:
+        type_url: str
+        config_path: str
+        config_body: bytes
+
+        def __init__(
+            self,
+            *,
+            type_url: str | None = None,
+            config_path: str | None = None,
+            config_body: bytes | None = None,
+        ) -> None: ...
+
 class TaskIO(_.Message):
     __slots__ = ("stderr", "stdin", "stdout", "terminal")
     FIELDS = {
@@ -1688,6 +1708,7 @@ NAMES: dict[str, type[_.Message]] = {
     "containerd.types.Envelope": Envelope,
     "runtime.v1.PodSandboxConfig": PodSandboxConfig,
     "runtime.v1.LinuxPodSandboxConfig": LinuxPodSandboxConfig,
+    "runtimeoptions.v1.GenericOptions": GenericOptions,
     "containerd.events.TaskCreate": TaskCreate,
     "containerd.events.TaskIO": TaskIO,
     "containerd.events.TaskStart": TaskStart,

@@ -1,9 +1,17 @@
-"""What clients and containerd's configuration ask of a shim: runc's options, whatever the runtime is."""
+"""What clients and containerd's configuration ask of a shim: runc's options, whatever the runtime is, as a message or
+as TOML."""
 
 from __future__ import annotations
 
 from masu.api.proto import small
-from masu.errors import Unimplemented
+from masu.errors import InvalidArgument, Unimplemented
+from masu.isolation.backend import Namespaces
+from masu.isolation.oci import Oci
+from masu.linux import fds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masu.isolation.backend import Isolation
 
 OPTIONS = "containerd.runc.v1.Options"
 CHECKPOINT_OPTIONS = "containerd.runc.v1.CheckpointOptions"
@@ -11,8 +19,18 @@ PROCESS_DETAILS = "containerd.runc.v1.ProcessDetails"
 # What they were for containerd's first shim; ctr 1.6 takes a runtime that it does not know for one like that.
 _OLD_OPTIONS = "containerd.linux.runc.CreateOptions"
 _OLD_CHECKPOINT_OPTIONS = "containerd.linux.runc.CheckpointOptions"
-# Which containerd's CRI sends to a runtime of which it knows nothing: a path of a configuration that we have not.
+# What containerd's CRI, and ctr's --runtime-config-path, send to a runtime of which they know nothing: TOML.
 _GENERIC = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
+_MAX_CONFIG_BYTES = 1 << 20
+# As containerd's config.toml has them, below a runtime's `options`.
+_KEYS = {
+    "BinaryName": "binary_name", "CriuWorkPath": "criu_work_path", "NoNewKeyring": "no_new_keyring",
+    "NoPivotRoot": "no_pivot_root", "Root": "root", "ShimCgroup": "shim_cgroup", "SystemdCgroup": "systemd_cgroup",
+}  # fmt: skip
+# Of the message itself, or without a meaning here: who owns the stdio that clients name, where an old one has its criu.
+_IGNORED = ("TypeUrl", "ConfigPath", "IoUid", "IoGid", "CriuPath", "CriuImagePath")
+# Where containerd's own shim has the state of the runtimes that it calls.
+_RUNTIMES_ROOT = "/run/containerd/runc"
 
 
 def type_name(value: small.Any) -> str:
@@ -20,9 +38,11 @@ def type_name(value: small.Any) -> str:
 
 
 def runtime_options(value: small.Any | None) -> small.Options:
-    """Raises Unimplemented for options of another runtime."""
-    if value is None or not value.type_url or type_name(value) in _GENERIC:
+    """Raises Unimplemented for options of another runtime, InvalidArgument."""
+    if value is None or not value.type_url:
         return small.Options()
+    if type_name(value) in _GENERIC:
+        return _generic(small.GenericOptions.decode(value.value))
     if type_name(value) == _OLD_OPTIONS:
         old = small.CreateOptions.decode(value.value)
         return small.Options(
@@ -34,6 +54,50 @@ def runtime_options(value: small.Any | None) -> small.Options:
     if type_name(value) != OPTIONS:
         raise Unimplemented("options", value.type_url, detail=f"{OPTIONS} is known")
     return small.Options.decode(value.value)
+
+
+def _generic(given: small.GenericOptions) -> small.Options:
+    if not given.config_path:
+        return _parse(given.config_body, "runtime options")
+    try:
+        return _parse(fds.read_bounded(given.config_path, _MAX_CONFIG_BYTES), given.config_path)
+    except FileNotFoundError as error:
+        raise InvalidArgument("runtime options", given.config_path, detail="no such file") from error
+
+
+def _parse(text: bytes, name: str) -> small.Options:
+    options = small.Options()
+    if not text:
+        return options
+    import tomllib  # by whose containerd has some
+
+    try:
+        table = tomllib.loads(text.decode())
+    except ValueError as error:
+        raise InvalidArgument("runtime options", name, detail=str(error)) from error
+    for key, value in table.items():
+        if key in _IGNORED:
+            continue
+        if key not in _KEYS:
+            raise InvalidArgument(name, key, detail=f"unknown; known are {', '.join(_KEYS)}")
+        kind = type(getattr(options, _KEYS[key]))
+        if type(value) is not kind:
+            raise InvalidArgument(name, key, detail=f"a {'boolean' if kind is bool else 'string'} is wanted")
+        setattr(options, _KEYS[key], value)
+    return options
+
+
+def isolation(options: small.Options, namespace: str) -> Isolation:
+    """Who makes the containers of a containerd namespace: our own runtime, or the one that is named. Raises NotFound
+    when that is not there."""
+    choices = {
+        "systemd": options.systemd_cgroup,
+        "no_new_keyring": options.no_new_keyring,
+        "no_pivot": options.no_pivot_root,
+    }
+    if options.binary_name.rpartition("/")[2] in ("", "masu-oci"):
+        return Namespaces(**choices)
+    return Oci(options.binary_name, f"{options.root or _RUNTIMES_ROOT}/{namespace}", **choices)
 
 
 def checkpoint_options(value: small.Any | None) -> small.CheckpointOptions:

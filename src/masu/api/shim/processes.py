@@ -23,6 +23,8 @@ from masu.spec import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from masu.api.ttrpc.server import Call
 
 CREATED, RUNNING, STOPPED = "created", "running", "stopped"
@@ -39,11 +41,11 @@ class Process:
         "status", "stdin_closed", "stdio", "waiting", "watched",
     )  # fmt: skip
 
-    def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: object = None) -> None:
+    def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: dict[str, object] | None = None) -> None:
         self.id = id
         self.stdio = stdio
         self.directory = directory
-        self.spec = spec
+        self.spec = spec or {}
         self.pid = 0
         self.start_time = 0
         self.status = CREATED
@@ -69,9 +71,13 @@ class Process:
             self.close_stdin()
 
     def born(self, pid: int) -> None:
-        """It is there, and waits for its program to be run."""
-        self.pid, self.start_time = pid, procfs.start_time(pid)
-        self.attach()
+        """It is there, and waits for its program to be run; or runs, or has ended, when another runtime made it."""
+        self.pid = pid
+        try:
+            self.attach()
+            self.start_time = procfs.start_time(pid)
+        except (NotFound, Unavailable, FileNotFoundError):
+            pass
 
     def detach(self) -> None:
         if self.attachment is not None:
@@ -131,9 +137,10 @@ class Process:
 
 
 class Task:
-    """A container with its processes. `lock` is held by whoever starts or removes one of them."""
+    """A container with its processes. `lock` is held by whoever starts or removes one of them. `restore` makes it out
+    of a checkpoint, when it is started; until then it is not there."""
 
-    __slots__ = ("container", "execs", "id", "init", "init_told", "lock", "record")
+    __slots__ = ("container", "execs", "id", "init", "init_told", "lock", "record", "restore")
 
     def __init__(self, id: str, record: Record, init: Process) -> None:
         self.id = id
@@ -144,6 +151,7 @@ class Task:
         # The end of the first process is told last: what it was told of, while others have not ended yet.
         self.init_told: tuple[int | None] | None = None
         self.lock = allocate_lock()
+        self.restore: Callable[[], tuple[Container, list[str]]] | None = None
 
     def process(self, exec_id: str) -> Process:
         """Raises NotFound."""

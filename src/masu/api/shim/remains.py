@@ -12,10 +12,9 @@ from masu.api.proto import small
 from masu.api.shim import rootfs
 from masu.api.shim.publisher import timestamp
 from masu.errors import MasuError, NotFound, Unavailable
-from masu.isolation import namespaces
+from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
 from masu.runtime import bundle as bundles
-from masu.runtime import delete as runtime_delete
 from masu.runtime.container import Container
 from masu.spec import jsontext, times
 
@@ -48,7 +47,7 @@ def clear(root: str, id: str, bundle: str) -> tuple[small.DeleteResponse, list[s
             response.exit_status = ended.status
             response.exited_at = timestamp(times.parse(ended.exited_at))
         try:
-            warnings += runtime_delete.delete(container, force=True)
+            warnings += backend.of(container).delete(container)
         except NotFound:
             pass
     rootfs.unmount_all(f"{bundle}/rootfs")

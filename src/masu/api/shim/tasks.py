@@ -25,17 +25,13 @@ from masu.errors import (
     MasuError,
     NotFound,
     Unavailable,
-    Unimplemented,
 )
-from masu.isolation import namespaces
+from masu.isolation import backend, namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
 from masu.linux import fds
 from masu.plan.host import Rootfs
 from masu.runtime import bundle as bundles
-from masu.runtime import delete as runtime_delete
-from masu.runtime import kill as runtime_kill
 from masu.runtime import lifecycle
-from masu.runtime import start as runtime_start
 from masu.runtime.container import Container, check_id, remove_directory
 from masu.spec import jsontext
 from masu.spec import runtime as spec
@@ -47,6 +43,7 @@ if TYPE_CHECKING:
     from masu.api.proto.wire import Message
     from masu.api.shim.publisher import Publisher
     from masu.api.ttrpc.loop import Loop
+    from masu.isolation.backend import Isolation
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
@@ -100,7 +97,7 @@ class Tasks:
             "Pause": Method(small.PauseRequest, self.pause, blocks=True),
             "Resume": Method(small.ResumeRequest, self.resume, blocks=True),
             "Checkpoint": Method(small.CheckpointTaskRequest, self.checkpoint, blocks=True),
-            "Kill": Method(small.KillRequest, self.kill),
+            "Kill": Method(small.KillRequest, self.kill, blocks=True),
             "Exec": Method(small.ExecProcessRequest, self.exec),
             "ResizePty": Method(small.ResizePtyRequest, self.resize_pty),
             "CloseIO": Method(small.CloseIORequest, self.close_io, blocks=True),
@@ -131,15 +128,10 @@ class Tasks:
     def create(self, request: small.CreateTaskRequest, _: Call) -> small.CreateTaskResponse:
         check_id(request.id)
         options = wanted.runtime_options(request.options)
-        if request.checkpoint:
-            raise Unimplemented("restore", request.checkpoint, detail="a shim's container out of a checkpoint")
-        if options.binary_name:
-            raise Unimplemented(
-                "runtime", options.binary_name, where="BinaryName", hint="io.containerd.runc.v2 runs other runtimes"
-            )
+        by = wanted.isolation(options, self._namespace)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = self.default_root
-        if options.root:
+        if options.root and isinstance(by, backend.Namespaces):
             root = posixpath.join(options.root, self._namespace)
             fds.atomic_write(f"{request.bundle}/{ROOT_FILE}", root.encode(), 0o600, sync=False)  # for `delete`
         record = Record(request.bundle, stdio, mounted=False)
@@ -149,7 +141,7 @@ class Tasks:
             raise AlreadyExists("task", request.id)
         try:
             with task.lock:
-                self._make(task, request, root, options)
+                self._make(task, request, root, by, options.criu_work_path)
         except BaseException:
             del self._tasks[request.id]
             task.init.detach()
@@ -168,7 +160,7 @@ class Tasks:
         self._loop.call(lambda: self._watch(task, init))
         return small.CreateTaskResponse(pid=init.pid)
 
-    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, options: small.Options) -> None:
+    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, by: Isolation, work_path: str) -> None:
         mounts = rootfs.of_request(request.rootfs)
         target = f"{request.bundle}/rootfs"
         try:
@@ -178,22 +170,20 @@ class Tasks:
                 rootfs.mount_all(mounts, target)
                 task.record.mounted = bool(mounts)
                 made = Rootfs(bundle.rootfs)
-            container, warnings = namespaces.run(
-                root,
-                namespaces.Request(
-                    task.id,
-                    bundle=bundle,
-                    rootfs=made,
-                    stdio=_monitored(task.record.stdio, task.id, self._namespace),
-                    exit_path=f"{root}/{task.id}/exit",
-                    gate=True,
-                    cgroup_manager="systemd" if options.systemd_cgroup else "cgroupfs",
-                    no_new_keyring=options.no_new_keyring,
-                    no_pivot=options.no_pivot_root,
-                    on_ready=lambda container: _note(task, container),
-                    seccomp_cache=f"{RUN_ROOT}/.seccomp",
-                ),
+            wish = namespaces.Request(
+                task.id,
+                bundle=bundle,
+                detached=lambda: rootfs.detached(made),
+                rootfs=made,
+                stdio=_monitored(task.record.stdio, task.id, self._namespace),
+                exit_path=f"{root}/{task.id}/exit",
+                on_ready=lambda container: _note(task, container),
+                seccomp_cache=f"{RUN_ROOT}/.seccomp",
             )
+            if request.checkpoint:
+                task.restore = _restoring(by, root, wish, request.checkpoint, work_path)
+                return
+            container, warnings = by.run(root, wish)
         except MasuError as error:
             if task.record.mounted:
                 try:
@@ -201,8 +191,11 @@ class Tasks:
                 except MasuError as failure:
                     error.cleanup.append(failure)
             raise RuntimeFailed("OCI runtime create failed", detail=str(error)) from error
+        self._made(task, container, warnings)
+
+    def _made(self, task: Task, container: Container, warnings: list[str]) -> None:
         for warning in warnings:
-            self._log(request.bundle, "warning", warning)
+            self._log(task.record.bundle, "warning", warning)
         task.container = container
         task.init.pid = container.facts.pid
 
@@ -225,26 +218,33 @@ class Tasks:
         return small.StartResponse(pid=process.pid)
 
     def _start_init(self, task: Task) -> None:
-        try:
-            warnings = runtime_start.start(task.made())
-        except MasuError as error:
-            raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
-        for warning in warnings:
-            self._log(task.record.bundle, "warning", warning)
+        if task.restore is not None:
+            try:
+                self._made(task, *task.restore())
+            except MasuError as error:
+                task.init.detach()
+                raise RuntimeFailed("OCI runtime restore failed", detail=str(error)) from error
+            task.restore = None
+        else:
+            try:
+                container = task.made()
+                warnings = backend.of(container).start(container)
+            except MasuError as error:
+                raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
+            for warning in warnings:
+                self._log(task.record.bundle, "warning", warning)
         task.init.status = RUNNING
         self._publisher.publish(small.TaskStart(container_id=task.id, pid=task.init.pid))
 
     def _start_exec(self, task: Task, process: Process) -> None:
-        from masu.runtime.execute import completed  # by whom somebody looks into a container
-
         if task.init.status == STOPPED:
             raise FailedPrecondition(f"container {task.id} init process is not running")
         container = task.made()
         try:
             os.makedirs(process.directory, 0o700, exist_ok=True)
-            warnings = namespaces.start_exec(
+            warnings = backend.of(container).exec(
                 container,
-                completed(spec.parse_process(process.spec, "process"), container),
+                process.spec,
                 _monitored(process.stdio, task.id, self._namespace),
                 directory=process.directory,
                 on_ready=process.born,
@@ -305,6 +305,8 @@ class Tasks:
     def _release(self, task: Task, process: Process) -> None:
         """A start is over, well or not."""
         process.held = False
+        if process.status == RUNNING and process.attachment is None:
+            self._ended(task, process, None)  # before we could listen
         self._watch(task, process)
         self._end_init(task)
 
@@ -373,7 +375,8 @@ class Tasks:
 
     def _delete_task(self, task: Task) -> None:
         try:
-            for warning in runtime_delete.delete(task.made(), force=True):
+            container = task.made()
+            for warning in backend.of(container).delete(container):
                 self._log(task.record.bundle, "warning", warning)
         except NotFound:
             pass  # a checkpoint has taken it away
@@ -393,8 +396,9 @@ class Tasks:
     def end(self, id: str) -> None:
         """Kills a task, waits for its end, removes it. Raises NotFound, DataLoss when it does not die."""
         task = self._task(id)
+        container = task.made()
         try:
-            runtime_kill.kill(task.made(), _SIGKILL, everyone=True)
+            backend.of(container).kill(container, _SIGKILL, everyone=True)
         except FailedPrecondition:
             pass  # it has ended by itself
         if not task.init.ended.acquire(timeout=_END_DEADLINE_S):
@@ -408,7 +412,7 @@ class Tasks:
         task = self._task(request.id)
         process = task.process(request.exec_id)
         status = _STATUS[process.status]
-        if status != _STOPPED and task.made().status() == lifecycle.PAUSED:
+        if status != _STOPPED and task.restore is None and task.made().status() == lifecycle.PAUSED:
             status = _PAUSED
         stdio = process.stdio
         return small.StateResponse(
@@ -442,8 +446,9 @@ class Tasks:
                 raise FailedPrecondition("process not created")
             process.signal(request.signal)
             return small.Empty()
+        container = task.made()
         try:
-            runtime_kill.kill(task.made(), request.signal, everyone=request.all)
+            backend.of(container).kill(container, request.signal, everyone=request.all)
         except FailedPrecondition as error:
             raise NotFound("process already finished", detail=str(error)) from error
         return small.Empty()
@@ -463,16 +468,14 @@ class Tasks:
     def pause(self, request: small.PauseRequest, _: Call) -> Message:
         container = self._task(request.id).made()
         with container.hold():
-            container.require("pause")
-            container.cgroup.freeze()
+            backend.of(container).pause(container)
         self._publisher.publish(small.TaskPaused(container_id=request.id))
         return small.Empty()
 
     def resume(self, request: small.ResumeRequest, _: Call) -> Message:
         container = self._task(request.id).made()
         with container.hold():
-            container.require("resume")
-            container.cgroup.thaw()
+            backend.of(container).resume(container)
         self._publisher.publish(small.TaskResumed(container_id=request.id))
         return small.Empty()
 
@@ -494,21 +497,20 @@ class Tasks:
         return small.Empty()
 
     def update(self, request: small.UpdateTaskRequest, _: Call) -> Message:
-        from masu.runtime import update  # rarely asked for
-
         task = self._task(request.id)
         data = jsontext.loads(request.resources.value if request.resources is not None else b"", name="resources")
         if not isinstance(data, dict):
             raise InvalidArgument("resources", detail="an object is wanted")
-        for warning in update.update(task.made(), data):
+        container = task.made()
+        for warning in backend.of(container).update(container, data):
             self._log(task.record.bundle, "warning", warning)
         return small.Empty()
 
     def checkpoint(self, request: small.CheckpointTaskRequest, _: Call) -> Message:
-        from masu.runtime import checkpoint  # rarely asked for
-        from masu.runtime.criu.options import CriuOptions
+        from masu.runtime.criu.options import CriuOptions  # rarely asked for
 
         task = self._task(request.id)
+        container = task.made()
         asked = wanted.checkpoint_options(request.options)
         criu = CriuOptions(
             image_path=request.path,
@@ -521,7 +523,7 @@ class Tasks:
             tcp_established=asked.open_tcp,
         )
         try:
-            checkpoint.checkpoint(task.made(), criu, leave_running=not asked.exit)
+            backend.of(container).checkpoint(container, criu, leave_running=not asked.exit)
         except MasuError as error:
             raise RuntimeFailed("OCI runtime checkpoint failed", detail=str(error)) from error
         self._publisher.publish(small.TaskCheckpointed(container_id=task.id, checkpoint=request.path))
@@ -569,6 +571,15 @@ def _monitored(stdio: Stdio, id: str, namespace: str) -> MonitoredStdio:
         owner=(id, namespace),
         patient=True,
     )
+
+
+def _restoring(
+    by: Isolation, root: str, wish: namespaces.Request, checkpoint: str, work_path: str
+) -> Callable[[], tuple[Container, list[str]]]:
+    from masu.runtime.criu.options import CriuOptions  # rarely asked for
+
+    criu = CriuOptions(image_path=checkpoint, work_path=work_path)
+    return lambda: by.restore(root, wish, criu)
 
 
 def _note(task: Task, container: Container) -> None:
