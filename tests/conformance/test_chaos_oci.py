@@ -194,7 +194,7 @@ def test_killed_while_a_hook_runs(oci: Oci, probe_rootfs: Path, brood: Brood, ki
     os.write(fd, b"go\n" * 3)
     brood.wait_gone()
     os.close(fd)
-    assert oci.state(id)["status"] == "stopped"
+    wait_until(lambda: oci.state(id)["status"] == "stopped")  # a brain's process ends a moment after its caller
     oci("delete", id)
     oci.check_nothing_left()
 
