@@ -16,11 +16,20 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from harness.grpcclient import Client
 from harness.masud import COLLECT_WHEN_ASKED
 
-from masu.api.proto import containers_pb2, metrics_v1_pb2, snapshots_pb2, task_types_pb2, tasks_pb2, types_pb2
+from masu.api.proto import (
+    containers_pb2,
+    metrics_v1_pb2,
+    mounts_pb2,
+    snapshots_pb2,
+    task_types_pb2,
+    tasks_pb2,
+    types_pb2,
+)
 
 pytestmark = pytest.mark.root
 
 CONTAINERS = containers_pb2.DESCRIPTOR.services_by_name["Containers"]
+MOUNTS = mounts_pb2.DESCRIPTOR.services_by_name["Mounts"]
 SNAPSHOTS = snapshots_pb2.DESCRIPTOR.services_by_name["Snapshots"]
 TASKS = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -217,3 +226,35 @@ def test_many_who_wait(maker: Maker) -> None:
         each.join(60)
     assert found == [137] * 100
     assert os.path.exists(maker.masud.socket)
+
+
+def test_a_root_of_mounts_that_masud_has_to_make(maker: Maker, tmp_path: Path) -> None:
+    """A layer of another file system below the snapshot, as a client of containerd 2.2 may ask for it."""
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "told").write_text("by the layer\n")
+    (snapshot,) = maker.make("prepared", "cat", "/told")
+    lower = next(option.removeprefix("lowerdir=") for option in snapshot.options if option.startswith("lowerdir="))
+    options = [option for option in snapshot.options if not option.startswith("lowerdir=")]
+    rootfs = [
+        types_pb2.Mount(type="bind", source=str(tmp_path / "layer"), options=["rbind", "ro"]),
+        types_pb2.Mount(
+            type="format/overlay", source="overlay", options=[*options, f"lowerdir={{{{ mount 0 }}}}:{lower}"]
+        ),
+    ]
+    out = tmp_path / "out"
+    out.touch()
+    maker.task("Create", container_id="prepared", rootfs=rootfs, stdout=f"file://{out}")
+    info = mounts_pb2.InfoRequest(name="prepared")
+    (active,) = maker.client(MOUNTS, "Info", info).info.active
+    assert mounted(Path(active.mount_point))
+    assert code(lambda: maker.task("Create", container_id="prepared", rootfs=rootfs))[0] == "ALREADY_EXISTS"
+    assert mounted(Path(active.mount_point))
+    maker.task("Start", container_id="prepared")
+    assert maker.task("Wait", container_id="prepared").exit_status == 0
+    assert out.read_text() == "by the layer\n"
+    maker.task("Delete", container_id="prepared")
+    assert not mounted(Path(active.mount_point))
+    assert code(lambda: maker.client(MOUNTS, "Info", info))[0] == "NOT_FOUND"
+    rootfs[1].options[-1] += ":/nowhere"
+    assert code(lambda: maker.task("Create", container_id="prepared", rootfs=rootfs))[0] != "ALREADY_EXISTS"
+    assert code(lambda: maker.client(MOUNTS, "Info", info))[0] == "NOT_FOUND"

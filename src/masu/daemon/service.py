@@ -69,6 +69,8 @@ class Daemon:
         held = await asyncio.to_thread(warm.hold)
         if held >= 0:
             stack.callback(os.close, held)
+        for error in await asyncio.to_thread(site.mounting.recover):
+            logger.warning("mounts of an earlier masud: %s", error)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()
