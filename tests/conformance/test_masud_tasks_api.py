@@ -13,6 +13,7 @@ import grpc
 import pytest
 from conformance.test_masud_tasks import IMAGE, Tasks
 from google.protobuf.any_pb2 import Any as AnyMessage
+from harness.engine import wait_until
 from harness.grpcclient import Client
 from harness.masud import COLLECT_WHEN_ASKED
 
@@ -25,6 +26,7 @@ from masu.api.proto import (
     tasks_pb2,
     types_pb2,
 )
+from masu.snapshots.overlayfs import maps_ids
 
 pytestmark = pytest.mark.root
 
@@ -55,8 +57,8 @@ class Maker:
         self.chain = masud("snapshots", "ls").splitlines()[1].split()[0]
         self._made: list[str] = []
 
-    def make(self, id: str, *args: str, **more: object) -> list[types_pb2.Mount]:
-        """A container that is to run `args`; the mounts of its snapshot."""
+    def make(self, id: str, *args: str, labels: dict[str, str] | None = None, **more: object) -> list[types_pb2.Mount]:
+        """A container that is to run `args`; the mounts of its snapshot, which has `labels`."""
         spec = {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
@@ -76,7 +78,9 @@ class Maker:
             snapshotter="overlayfs",
             snapshot_key=id,
         )
-        prepare = snapshots_pb2.PrepareSnapshotRequest(snapshotter="overlayfs", key=id, parent=self.chain)
+        prepare = snapshots_pb2.PrepareSnapshotRequest(
+            snapshotter="overlayfs", key=id, parent=self.chain, labels=labels
+        )
         mounts = list(self.client(SNAPSHOTS, "Prepare", prepare).mounts)
         self._made.append(id)
         self.client(CONTAINERS, "Create", containers_pb2.CreateContainerRequest(container=container))
@@ -258,3 +262,27 @@ def test_a_root_of_mounts_that_masud_has_to_make(maker: Maker, tmp_path: Path) -
     rootfs[1].options[-1] += ":/nowhere"
     assert code(lambda: maker.task("Create", container_id="prepared", rootfs=rootfs))[0] != "ALREADY_EXISTS"
     assert code(lambda: maker.client(MOUNTS, "Info", info))[0] == "NOT_FOUND"
+
+
+def test_ids_of_a_user_namespace(maker: Maker, tmp_path: Path) -> None:
+    """The snapshotter shows the image's files with them, and what is written belongs to them on the disk."""
+    if not maps_ids(str(maker.masud.root)):
+        pytest.skip("no id-mapped mounts below an overlay here")
+    assert "remap-ids" in maker.masud("plugins", "ls", "-d", "id==overlayfs")
+    maps = {"uid": (70000, 1000), "gid": (80000, 1000)}
+    linux = {
+        "cgroupsPath": "/masu-test-tasks/mapped",
+        "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network", "user")],
+        **{f"{k}Mappings": [{"containerID": 0, "hostID": host, "size": size}] for k, (host, size) in maps.items()},
+    }
+    labels = {f"containerd.io/snapshot/{k}mapping": f"0:{host}:{size}" for k, (host, size) in maps.items()}
+    script = "echo x > /new; stat -c '%u %g' / /bin/busybox /new; exec sleep 1000"
+    rootfs = maker.make("mapped", "sh", "-c", script, labels=labels, linux=linux)
+    out = tmp_path / "out"
+    out.touch()
+    pid = maker.task("Create", container_id="mapped", rootfs=rootfs, stdout=f"file://{out}").pid
+    maker.task("Start", container_id="mapped")
+    wait_until(lambda: out.read_text() == "0 0\n" * 3)
+    for name in ("new", "bin/busybox"):
+        seen = Path(f"/proc/{pid}/root", name).stat()
+        assert (seen.st_uid, seen.st_gid) == (70000, 80000)

@@ -100,6 +100,10 @@ def test_containers_of_ctr(masud: Masud, registry: str) -> None:
     ctr("tasks", "resume", "stays")
     ctr("tasks", "rm", "-f", "stays")
     ctr("containers", "rm", "stays")
+    maps = ("--uidmap", "0:70000:1000", "--gidmap", "0:80000:1000", "--remap-labels")
+    script = "stat -c '%u %g' / /bin/busybox; cat /proc/self/uid_map"
+    said = ctr("run", "--rm", *maps, name, "mapped", "sh", "-c", script).split()
+    assert said == ["0"] * 5 + ["70000", "1000"]
     assert ctr("containers", "ls", "-q") == ""
 
 

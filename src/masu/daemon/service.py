@@ -71,6 +71,7 @@ class Daemon:
             stack.callback(os.close, held)
         for error in await asyncio.to_thread(site.mounting.recover):
             logger.warning("mounts of an earlier masud: %s", error)
+        stack.callback(site.release_mounts)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()

@@ -121,6 +121,9 @@ class Mounting:
         forget_lost(self._store.db, procfs.boot_id())
         return self.sweep()
 
+    def has_any(self) -> bool:
+        return bool(numbers(self._store.db))
+
     def sweep(self) -> list[MasuError]:
         """Takes down what has no record any more; what could not be is told, and tried again the next time."""
         errors = []

@@ -57,6 +57,11 @@ class Site:
         self._lock = threading.Lock()
         self.exits = Exits(self.store, self.engine)
 
+    def release_mounts(self) -> None:
+        """At the end: nobody would take down what has been let go of since the last collection."""
+        if self.mounting.has_any():
+            self._collect()
+
     def _collect(self) -> GcReport:
         report = self.store.gc()
         report.errors += self.mounting.sweep()
