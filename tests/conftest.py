@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +146,13 @@ def make_probe_rootfs(probe: Path, root: Path) -> Path:
     (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")
     shutil.copy(probe, root / "bin/probe")
     return root
+
+
+@pytest.fixture(scope="session")
+def criu() -> str:
+    """A CRIU that works on this kernel."""
+    program = programs.peer("criu")
+    checked = subprocess.run([program, "check"], capture_output=True, text=True, check=False)
+    if checked.returncode != 0:
+        pytest.skip(f"criu check: {(checked.stdout + checked.stderr).strip().splitlines()[-1]}")
+    return program

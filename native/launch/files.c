@@ -50,3 +50,21 @@ int fail_path(struct masu_error *err, long number, const char *path)
     }
     return fail(err, number, "%s", path);
 }
+
+int close_all_but(const int *stay, unsigned count, unsigned first)
+{
+    for (;;) {
+        unsigned next = ~0u;
+        for (unsigned i = 0; i < count; i++)
+            next = stay[i] >= (int)first && (unsigned)stay[i] < next ? (unsigned)stay[i] : next;
+        unsigned last = next == ~0u ? next : next - 1;
+        if (next > first) {
+            int result = (int)sys(__NR_close_range, first, last, 0);
+            if (result < 0)
+                return result;
+        }
+        if (next == ~0u)
+            return 0;
+        first = next + 1;
+    }
+}

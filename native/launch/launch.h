@@ -159,6 +159,8 @@ int write_whole(int fd, const void *data, size_t size);
 int write_file(int dir, const char *path, const void *data, size_t size);
 /* At most size - 1 bytes and a NUL; the length or a negative errno. */
 long read_file(int dir, const char *path, char *out, size_t size);
+/* Closes all from `first` on but those; a negative errno. */
+int close_all_but(const int *stay, unsigned count, unsigned first);
 /* Fails naming the first component of `path` that cannot be walked. */
 int fail_path(struct masu_error *err, long number, const char *path);
 
@@ -230,6 +232,8 @@ operation_function do_seccomp, do_hook, do_find_program, do_init, do_exec;
 
 /* Another OCI runtime makes the process. The exit status of the stage, or -1. */
 int run_runtime(struct launch *launch, const struct operation *op, struct masu_error *err);
+/* CRIU restores it. Likewise. */
+int run_criu(struct launch *launch, const struct operation *op, struct masu_error *err);
 
 /* ---- monitor.c, monitor_oom.c ---- */
 

@@ -470,6 +470,18 @@ static void name_stream(struct stream *stream, const char *name, char type, uint
     stream->flag = flag;
 }
 
+/* What stage and container have inherited through us must not live as long as we do: namespaces, sockets. */
+static void close_strangers(const struct monitor *monitor)
+{
+    const int stay[] = {
+        monitor->launch->control, monitor->signals,       monitor->inner,         monitor->listener,
+        monitor->log.fd,          monitor->streams[0].fd, monitor->streams[1].fd, monitor->stdin_fd,
+        monitor->stdin_source,    monitor->stdin_keep,    monitor->oom,           monitor->oom_watch,
+        monitor->clients[0].fd,   monitor->clients[1].fd,
+    };
+    close_all_but(stay, sizeof stay / sizeof stay[0], STDERR + 1);
+}
+
 int run_monitor(struct launch *launch)
 {
     struct monitor *monitor = &the_monitor;
@@ -514,6 +526,7 @@ int run_monitor(struct launch *launch)
     for (int fd = STDIN; null >= 0 && fd <= STDERR; fd++)
         sys_dup3(null, fd, 0);
     close_owned(&null);
+    close_strangers(monitor);
     sys_unmap(launch->plan.data, launch->plan.size);
     run(monitor);
     if (monitor->started)

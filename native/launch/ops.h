@@ -100,6 +100,7 @@ enum op_code {
     OP_LABEL = 63,
     OP_ENTER_ROOT = 60,
     OP_RUNTIME = 64,
+    OP_CRIU = 65,
     OP_DUMPABLE = 61,
 };
 
@@ -262,6 +263,12 @@ enum op_field {
     F_RUNTIME_ROOT_SLOT = 3,
     F_RUNTIME_ROOT_PATH = 4,
     F_RUNTIME_CONSOLE_FD = 5,
+    F_CRIU_ARGS = 0,
+    F_CRIU_ENV = 1,
+    F_CRIU_PID_PATH = 2,
+    F_CRIU_SPACE_SLOT = 3,
+    F_CRIU_NO_NEW_PRIVS = 4,
+    F_CRIU_CONSOLE_FD = 5,
 };
 
 struct op_schema {
@@ -270,7 +277,7 @@ struct op_schema {
     const char *fields;
 };
 
-#define OP_LAST 64
+#define OP_LAST 65
 #define OP_MAX_FIELDS 20
 
 static const struct op_schema op_schemas[OP_LAST + 1] = {
@@ -337,6 +344,7 @@ static const struct op_schema op_schemas[OP_LAST + 1] = {
     [63] = {"label", 'C', "ss"},
     [60] = {"enter_root", 'C', "su"},
     [64] = {"runtime", 'H', "llsusu"},
+    [65] = {"criu", 'H', "llsuuu"},
     [61] = {"dumpable", 'C', ""},
 };
 

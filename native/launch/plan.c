@@ -43,6 +43,7 @@ static const struct shape shapes[OP_LAST + 1] = {
                          BIT(F_CAPS_AMBIENT)},
     [OP_HOOK] = {.optional_slots = BIT(F_HOOK_STDOUT_SLOT) | BIT(F_HOOK_STDERR_SLOT)},
     [OP_RUNTIME] = {.optional_slots = BIT(F_RUNTIME_ROOT_SLOT), .fds = BIT(F_RUNTIME_CONSOLE_FD)},
+    [OP_CRIU] = {.slots = BIT(F_CRIU_SPACE_SLOT), .fds = BIT(F_CRIU_CONSOLE_FD)},
     [OP_WAIT_START] = {.slots = BIT(F_WAIT_START_SLOT)},
 };
 
@@ -128,9 +129,10 @@ static const char *check_place(struct plan *plan, uint32_t index, size_t offset,
         return "it belongs before clone";
     if (side == 'C' && !cloned)
         return "it belongs after clone";
-    if ((code == OP_EXEC || code == OP_RUNTIME) && index + 1 != plan->count)
+    bool ends = code == OP_RUNTIME || code == OP_CRIU;
+    if ((code == OP_EXEC || ends) && index + 1 != plan->count)
         return "it must be the last";
-    if (code == OP_CLONE || code == OP_RUNTIME) {
+    if (code == OP_CLONE || ends) {
         plan->clone_index = index;
         plan->clone_offset = offset;
     }

@@ -1,4 +1,5 @@
-/* Another OCI runtime in place of a plan: the stage runs its `create` or `exec`, and finds out whom that has made.
+/* Somebody else in place of a plan's clone: another OCI runtime, whose `create` or `exec` the stage runs, or CRIU. The
+ * stage finds out whom that has made.
  *
  *     monitor (subreaper)
  *       └ stage ── forks, execs ──▶ runc create … ── forks ──▶ runc init      runc ends; its init is the monitor's child
@@ -8,7 +9,14 @@
  *         stage ── TELL_OOM, TELL_WATCH ──▶ monitor,  READY ──▶ host
  *
  * The root that a snapshot gives is mounted for the runtime alone, in a mount namespace that it and the container's own
- * come from: nothing is mounted on the host. What the runtime says of a failure is in its log, which the host reads. */
+ * come from: nothing is mounted on the host. What the runtime says of a failure is in its log, which the host reads.
+ *
+ *     monitor
+ *       ├ stage ── clones beside itself ─▶ criu ◀── "restore", notifications ──▶ host, between SYNC and GO
+ *       └ init, cloned by criu beside itself (rst_sibling): the monitor's child from its birth on
+ *
+ * The images have the parent-death signal that our containers are born with, so it must not come back as the child of
+ * anybody who ends before it. */
 #include "launch.h"
 
 #include <linux/sched.h>
@@ -92,13 +100,11 @@ static int take_console(struct launch *launch, int listener, struct masu_error *
     return 0;
 }
 
-int run_runtime(struct launch *launch, const struct operation *op, struct masu_error *err)
+/* Whom it has made, as its pid file says, is the monitor's and the host's to know. */
+static int hand_over(struct launch *launch, const struct operation *op, const char *pid_path, unsigned console,
+                     struct masu_error *err)
 {
-    unsigned console = small_of(op, F_RUNTIME_CONSOLE_FD);
-    launch->index = op->index;
-    if (put_root(launch, op, err) < 0 || run_it(op, err) < 0)
-        return -1;
-    int pid = read_pid(text_of(op, F_RUNTIME_PID_PATH), err);
+    int pid = read_pid(pid_path, err);
     if (pid < 0)
         return -1;
     owned_fd pidfd = (int)sys(__NR_pidfd_open, pid, 0);
@@ -106,7 +112,7 @@ int run_runtime(struct launch *launch, const struct operation *op, struct masu_e
         return fail(err, pidfd, "pidfd_open of %d", pid);
     if (console != PLAN_NONE && take_console(launch, (int)console, err) < 0)
         return -1;
-    /* What `exec` has made runs already, and may have ended: then the monitor ends, and must not take us with it. */
+    /* It may run already, and may have ended: then the monitor ends, and must not take us with it. */
     sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0);
     tell_monitor(launch, TELL_STARTED, 0, -1);
     tell_monitor(launch, TELL_PID, pid, pidfd);
@@ -123,4 +129,52 @@ int run_runtime(struct launch *launch, const struct operation *op, struct masu_e
     if (launch->payload_length > 0)
         tell_oom(launch, (const char *)control_payload + 16);
     return do_ready(launch, op, err) < 0 ? -1 : 0;
+}
+
+int run_runtime(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    launch->index = op->index;
+    if (put_root(launch, op, err) < 0 || run_it(op, err) < 0)
+        return -1;
+    return hand_over(launch, op, text_of(op, F_RUNTIME_PID_PATH), small_of(op, F_RUNTIME_CONSOLE_FD), err);
+}
+
+static int start_criu(const struct operation *op, int space, int *pidfd, struct masu_error *err)
+{
+    const char **args = list_array(op, F_CRIU_ARGS), **env = list_array(op, F_CRIU_ENV);
+    struct clone_args how = {.flags = CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t)pidfd};
+    if (args == NULL || env == NULL || args[0] == NULL)
+        return fail(err, ENOMEM, "arguments");
+    int pid = (int)sys(__NR_clone3, &how, sizeof how);
+    if (pid == 0) {
+        bool confined = small_of(op, F_CRIU_NO_NEW_PRIVS) != 0;
+        sys_prctl(PR_SET_PDEATHSIG, SIGNAL_KILL, 0, 0);
+        sys_usual_signals();
+        sys(__NR_umask, 0022);
+        if (sys(__NR_setns, space, CLONE_NEWNS) == 0 && (!confined || sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0) == 0))
+            sys(__NR_execve, args[0], args, env);
+        sys_exit(127);
+    }
+    return pid < 0 ? fail(err, pid, "clone3 for %s", args[0]) : pid;
+}
+
+int run_criu(struct launch *launch, const struct operation *op, struct masu_error *err)
+{
+    owned_fd criu = -1;
+    int started = -1, space = slot_fd(launch, op, F_CRIU_SPACE_SLOT, err);
+    launch->index = op->index;
+    int pid = space < 0 ? -1 : start_criu(op, space, &started, err);
+    if (pid < 0)
+        return -1;
+    criu = started;
+    int sent = control_send(launch, MSG_SYNC, 0, pid, "criu", -1);
+    int answer = sent < 0 ? fail(err, sent, "control socket") : control_answer(launch, err);
+    if (answer != 1) {
+        sys_pidfd_send_signal(criu, SIGNAL_KILL); /* what it has half restored goes with the cgroups */
+        return answer == 0 ? 1 : -1;
+    }
+    struct pollfd over = {.fd = criu, .events = POLLIN};
+    while (sys_poll(&over, 1, -1) == -EINTR)
+        continue;
+    return hand_over(launch, op, text_of(op, F_CRIU_PID_PATH), small_of(op, F_CRIU_CONSOLE_FD), err);
 }

@@ -250,23 +250,10 @@ int do_close_fds(struct launch *launch, const struct operation *op, struct masu_
             slot_put(launch, slot, -1);
     }
     /* What is left between those that stay was inherited without our knowledge. */
-    for (;;) {
-        unsigned next = ~0u;
-        const int stay[] = {launch->control, launch->told,  launch->monitor,   launch->root,
-                            launch->procfs,  launch->empty, launch->start_fifo};
-        for (unsigned i = 0; i < sizeof stay / sizeof stay[0]; i++)
-            next = stay[i] >= (int)first && (unsigned)stay[i] < next ? (unsigned)stay[i] : next;
-        for (unsigned slot = 0; slot < PLAN_MAX_SLOTS; slot++) {
-            int fd = launch->slots[slot];
-            next = fd >= (int)first && (unsigned)fd < next ? (unsigned)fd : next;
-        }
-        unsigned last = next == ~0u ? next : next - 1;
-        if (next > first && check(err, sys(__NR_close_range, first, last, 0), "close_range") < 0)
-            return -1;
-        if (next == ~0u)
-            return 0;
-        first = next + 1;
-    }
+    int stay[7 + PLAN_MAX_SLOTS] = {launch->control, launch->told,  launch->monitor,   launch->root,
+                                    launch->procfs,  launch->empty, launch->start_fifo};
+    memcpy(stay + 7, launch->slots, sizeof launch->slots);
+    return check(err, close_all_but(stay, 7 + PLAN_MAX_SLOTS, first), "close_range");
 }
 
 /* ---- running ---- */
@@ -426,8 +413,10 @@ int run_stage(struct launch *launch)
         plan_read(&launch->plan, &offset, index, &op);
         if (op.code == OP_MONITOR)
             continue;
-        if (op.code == OP_CLONE || op.code == OP_RUNTIME) {
-            int status = op.code == OP_CLONE ? run_clone(launch, &op, &err) : run_runtime(launch, &op, &err);
+        if (op.code == OP_CLONE || op.code == OP_RUNTIME || op.code == OP_CRIU) {
+            int status = op.code == OP_CLONE     ? run_clone(launch, &op, &err)
+                         : op.code == OP_RUNTIME ? run_runtime(launch, &op, &err)
+                                                 : run_criu(launch, &op, &err);
             if (status >= 0)
                 return status;
         } else if (run_one(launch, &op, &err) == 0) {
@@ -436,5 +425,5 @@ int run_stage(struct launch *launch)
         report(launch, &err);
         return 1;
     }
-    return 1; /* plan_check has seen one of the two */
+    return 1; /* plan_check has seen one of the three */
 }

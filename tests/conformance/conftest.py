@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from harness.callers.podman import Podman
 from harness.chaos import Brood, Chaos
 from harness.checkpoints import Talk
 from harness.oci import Runtime
-from harness.programs import peer
 from images.rootfs import copy, rootfs
 
 
@@ -54,16 +52,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
     """A masu with a brain of its own (harness.brain)."""
     with Installation(tmp_path_factory.mktemp("brain")) as it:
         yield it
-
-
-@pytest.fixture(scope="session")
-def criu() -> str:
-    """A CRIU that works on this kernel."""
-    program = peer("criu")
-    checked = subprocess.run([program, "check"], capture_output=True, text=True, check=False)
-    if checked.returncode != 0:
-        pytest.skip(f"criu check: {(checked.stdout + checked.stderr).strip().splitlines()[-1]}")
-    return program
 
 
 @pytest.fixture(scope="session")

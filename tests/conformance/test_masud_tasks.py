@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.callers.archives import archive
+from harness.checkpoints import RUNNER, kept_and_restored
 from harness.engine import MASU, alive, wait_until
 from harness.masud import Masud
 from harness.programs import ROOT, peer
@@ -329,3 +330,17 @@ def test_a_checkpoint(masud: Tasks) -> None:
         assert masud.status("written") == "RUNNING"
     finally:
         masud.remove("written")
+
+
+@pytest.mark.parametrize("binary", ["", "runc"])
+def test_restored(masud: Tasks, criu: str, binary: str) -> None:
+    """`ctr containers checkpoint` and `restore --live`, by our runtime and by another; the daemon may come and go."""
+
+    def again() -> None:
+        masud.kill()
+        masud.start()
+
+    other = ("--runc-binary", peer(binary)) if binary else ()
+    run = ["run", "-d", *masud.fifos, *other, IMAGE, "first", "sh", "-c", RUNNER]
+    kept_and_restored(masud, run, "docker.io/library/kept:1", *masud.fifos, between=again)
+    assert not os.path.exists(masud.state / "checkpoints/default/second")

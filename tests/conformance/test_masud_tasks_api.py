@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from harness.engine import wait_until
 from harness.grpcclient import Client
 from harness.masud import COLLECT_WHEN_ASKED
 
+from masu.api.containerd.checkpoints import IMAGE_TYPE
 from masu.api.proto import (
     containers_pb2,
     metrics_v1_pb2,
@@ -230,6 +234,54 @@ def test_many_who_wait(maker: Maker) -> None:
         each.join(60)
     assert found == [137] * 100
     assert os.path.exists(maker.masud.socket)
+
+
+def ingested(maker: Maker, *members: tarfile.TarInfo, media_type: str = IMAGE_TYPE) -> types_pb2.Descriptor:
+    """An archive in the content store."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    data = out.getvalue()
+    maker.masud("content", "ingest", f"archive-{os.urandom(4).hex()}", input=data)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return types_pb2.Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+
+def test_out_of_a_checkpoint_that_is_none(maker: Maker) -> None:
+    """Without CRIU, or with: nothing runs before the start, and that fails; the task is as before."""
+    mounts = maker.make("restored", "true")
+    file = tarfile.TarInfo("./inventory.img")
+    file.size = 3
+    assert maker.task("Create", container_id="restored", rootfs=mounts, checkpoint=ingested(maker, file)).pid == 0
+    kept = maker.masud.state / "checkpoints/default/restored"
+    assert (kept / "inventory.img").read_bytes() == bytes(3)
+    for _ in range(2):
+        found = maker.task("Get", container_id="restored").process
+        assert (found.status, found.pid) == (task_types_pb2.CREATED, 0)
+        assert code(lambda: maker.task("Start", container_id="restored"))[0] != "UNKNOWN"
+        maker.masud.kill()
+        maker.masud.start()
+    assert code(lambda: maker.task("Pause", container_id="restored"))[0] == "FAILED_PRECONDITION"
+    assert code(lambda: maker.task("Kill", container_id="restored", signal=9))[0] == "NOT_FOUND"
+    assert code(lambda: maker.task("Create", container_id="restored"))[0] == "ALREADY_EXISTS"
+    maker.task("Delete", container_id="restored")
+    assert not kept.exists()
+    assert code(lambda: maker.task("Get", container_id="restored"))[0] == "NOT_FOUND"
+
+
+def test_a_checkpoint_that_leads_elsewhere(maker: Maker) -> None:
+    mounts = maker.make("elsewhere", "true")
+    link = tarfile.TarInfo("pages-1.img")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for member in (link, tarfile.TarInfo("../out.img"), tarfile.TarInfo("/out.img"), tarfile.TarInfo("in/side.img")):
+        wanted = {"container_id": "elsewhere", "rootfs": mounts, "checkpoint": ingested(maker, member)}
+        assert "no regular file" in code(lambda wanted=wanted: maker.task("Create", **wanted))[1]
+        assert not (maker.masud.state / "checkpoints/default/elsewhere").exists()
+    other = ingested(maker, tarfile.TarInfo("a"), media_type="application/octet-stream")
+    assert code(lambda: maker.task("Create", container_id="elsewhere", checkpoint=other))[0] == "INVALID_ARGUMENT"
+    absent = types_pb2.Descriptor(media_type=IMAGE_TYPE, digest=f"sha256:{'0' * 64}", size=1)
+    assert code(lambda: maker.task("Create", container_id="elsewhere", checkpoint=absent))[0] == "NOT_FOUND"
 
 
 def test_a_root_of_mounts_that_masud_has_to_make(maker: Maker, tmp_path: Path) -> None:

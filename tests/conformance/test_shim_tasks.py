@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from harness.callers import check_shell, document
 from harness.callers.containerd import Shims
+from harness.checkpoints import RUNNER, kept_and_restored
 from harness.engine import wait_until
 from harness.programs import MASU_OCI, peer
 
@@ -217,6 +218,25 @@ def test_checkpoint(shims: Shims, box: str) -> None:
     assert works or "criu failed" in done.stderr, done.stderr
     assert shims.status(box) == "RUNNING"
     assert shims("tasks", "exec", "--exec-id", "after", box, "echo", "alive") == "alive\n"
+
+
+@pytest.mark.parametrize("binary", ["", "runc"])
+def test_restored(shims: Shims, criu: str, binary: str) -> None:
+    """`ctr containers checkpoint` and `restore --live`, on our runtime and on another."""
+    run = shims.own("first", "--detach", binary=binary and peer(binary))
+    kept_and_restored(shims, [*run, "sh", "-c", RUNNER], "docker.io/library/kept:1")
+    assert shims.mounts() == []
+    assert shims.runtime_states() == []
+
+
+def test_written_down_and_ended(shims: Shims, criu: str) -> None:
+    """By the name of containerd's own shim: with others ctr forgets --exit."""
+    # With a spec of its own: containerd does not write the same one down twice.
+    shims(*shims.own("ends", "--detach", "--env", "WHAT=ends", binary=MASU_OCI), "sleep", "999")
+    shims("tasks", "checkpoint", "--exit", "ends")
+    wait_until(lambda: shims.status("ends") == "STOPPED")
+    assert "exit code 137" in shims.try_("tasks", "rm", "ends").stderr
+    shims("containers", "rm", "ends")
 
 
 @contextmanager

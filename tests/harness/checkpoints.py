@@ -11,10 +11,47 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.engine import wait_until
 from harness.oci import Runtime
 
 # Counts the lines that it has read: what it says next tells whether its memory is its own.
 COUNTER = "n=0; while read line; do n=$((n + 1)); echo $n $line; done; exit 7"
+
+
+# Counts on, and says who it is by what no other run of it would have in its memory. (A sleep that is written down ends
+# when it is restored.)
+RUNNER = "read id < /proc/sys/kernel/random/uuid; n=0; while :; do n=$((n + 1)); echo $id $n > /n; sleep 0.05; done"
+
+
+def kept_and_restored(
+    call: Callable[..., str], run: list[str], ref: str, *exec: str, between: Callable[[], object] = lambda: None
+) -> None:
+    """By a ctr: the container `first`, which `run` makes and RUNNER runs in, goes on as `second`; `call` runs ctr,
+    with the options `exec` where it looks inside. `between` is called when it goes on."""
+
+    def look(id: str) -> tuple[str, int]:
+        said = call("tasks", "exec", *exec, "--exec-id", "look", id, "cat", "/n").split()
+        return (said[0], int(said[1])) if len(said) == 2 else ("", 0)
+
+    call(*run)
+    try:
+        wait_until(lambda: look("first")[1] > 2)
+        call("containers", "checkpoint", "--rw", "--image", "--task", "first", ref)
+        begun = look("first")
+    finally:
+        call("tasks", "rm", "-f", "first")
+        call("containers", "rm", "first")
+    try:
+        call("containers", "restore", "--rw", "--live", "second", ref)
+        wait_until(lambda: look("second")[1] > begun[1])
+        assert look("second")[0] == begun[0]
+        between()
+        begun = look("second")
+        wait_until(lambda: look("second")[1] > begun[1])
+    finally:
+        call("tasks", "rm", "-f", "second")
+        call("containers", "rm", "second")
+        call("images", "rm", ref)
 
 
 class Talk:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.checkpoints import below_cgroups
 from harness.programs import MASU_OCI, peer
 from kernel.launchclient import wait_readable
 
@@ -16,9 +17,12 @@ from masu.isolation.attach import Attachment
 from masu.isolation.backend import Namespaces
 from masu.isolation.oci import Oci
 from masu.isolation.stdio import Stdio
+from masu.linux import mount as mount_api
+from masu.linux import pidfd
 from masu.plan.host import Rootfs
 from masu.runtime import lifecycle
 from masu.runtime.container import Container
+from masu.runtime.criu.options import CriuOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +50,11 @@ class Home:
         self.exec_out = os.open(folder / "exec-out", os.O_RDONLY | os.O_NONBLOCK)
 
     def create(self, *probe: str, terminal: bool = False, mount: bool = True) -> Container:
+        container, _ = self.isolation.run(self.run, self.request(*probe, terminal=terminal, mount=mount))
+        self.made.append(container)
+        return container
+
+    def request(self, *probe: str, terminal: bool = False, mount: bool = True) -> namespaces.Request:
         id = f"contract-{os.getpid()}-{len(self.made)}"
         config: dict[str, object] = {
             "ociVersion": "1.0.2",
@@ -67,12 +76,15 @@ class Home:
             stderr="" if terminal else str(self.folder / "err"),
         )
         shown = Rootfs(str(self.rootfs), ("bind", str(self.rootfs), ("bind", "rw")) if mount else None)
-        request = namespaces.Request(
-            id, config=config, rootfs=shown, stdio=stdio, exit_path=str(self.folder / f"{id}.exit"), gate=True
+        return namespaces.Request(
+            id,
+            config=config,
+            detached=lambda: mount_api.clone_tree(str(self.rootfs)),
+            rootfs=shown,
+            stdio=stdio,
+            exit_path=str(self.folder / f"{id}.exit"),
+            gate=True,
         )
-        container, _ = self.isolation.run(self.run, request)
-        self.made.append(container)
-        return container
 
     def process(self, *probe: str) -> dict[str, object]:
         return {"args": [self.program, *probe], "env": ENV, "cwd": "/", "user": {"uid": 0, "gid": 0}}
@@ -103,7 +115,7 @@ class Home:
                 self.isolation.delete(container)
         for fd in (self.out, self.exec_out):
             os.close(fd)
-        for group in Path("/sys/fs/cgroup").glob("*/masu-test"):
+        for group in below_cgroups("masu-test"):
             group.rmdir()
 
 
@@ -241,6 +253,79 @@ def test_a_terminal(home: Home) -> None:
         home.isolation.start(container)
         said = home.until(b"31 97")
         assert said.startswith(b"tty tty tty\r\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("mount", [True, False])
+def test_restored(home: Home, criu: str, mount: bool, terminal: bool) -> None:
+    """It goes on where it was, as the child of a new monitor with stdio of its own."""
+    images = CriuOptions(image_path=str(home.folder / "images"), work_path=str(home.folder / "work"))
+    words = ("echo", "begun", "--", "stdin", "--", "exit", "3")
+    container = home.create(*words, terminal=terminal, mount=mount)
+    home.isolation.start(container)
+    home.until(b"begun")
+    home.isolation.checkpoint(container, images, leave_running=True)
+    assert container.status() == lifecycle.RUNNING
+    images.image_path += "-2"
+    monitor = watch(container)
+    home.isolation.checkpoint(container, images, leave_running=False)
+    assert ended(monitor) == 137
+    assert not os.path.exists(container.directory)
+    ready: list[int] = []
+    request = home.request(*words, terminal=terminal, mount=mount)
+    request.on_ready = lambda container: ready.append(container.facts.pid)
+    container, _ = home.isolation.restore(home.run, request, images)
+    home.made.append(container)
+    assert ready == [container.facts.pid]
+    assert container.status() == lifecycle.RUNNING
+    assert container.cgroup.pids() == [container.facts.pid]
+    assert type(backend.of(container)) is type(home.isolation)
+    monitor = watch(container)
+    with open(home.folder / "in", "wb") as writer:
+        writer.write(b"on and on\n")
+    assert b"begun" not in home.until(b"on and on")
+    (noted, (monitor_pid, _)) = namespaces.read_noted(container.directory)
+    assert noted[0] == container.facts.pid
+    held = [os.readlink(f"/proc/{monitor_pid}/fd/{fd}") for fd in os.listdir(f"/proc/{monitor_pid}/fd")]
+    assert not any(name.startswith("mnt:") for name in held)
+    home.isolation.kill(container, 9)
+    assert ended(monitor) == 137
+    assert home.exit(container).status == 137
+
+
+def test_restored_and_without_its_monitor(home: Home, criu: str) -> None:
+    """It ends with its monitor, as one that was created does. (With another runtime nobody sees to that.)"""
+    images = CriuOptions(image_path=str(home.folder / "images"))
+    container = home.create("echo", "begun", "--", "stdin")
+    home.isolation.start(container)
+    home.until(b"begun")
+    home.isolation.checkpoint(container, images, leave_running=False)
+    container, _ = home.isolation.restore(home.run, home.request("stdin"), images)
+    home.made.append(container)
+    init = container.open_pidfd()
+    assert init is not None
+    try:
+        os.kill(namespaces.read_noted(container.directory)[1][0], 9)
+        if not isinstance(home.isolation, Namespaces):
+            namespaces.end_orphan(container)
+        assert pidfd.wait_exited(init, 10)
+    finally:
+        os.close(init)
+
+
+def test_a_checkpoint_that_is_none(home: Home, criu: str) -> None:
+    folder = home.folder / "images"
+    with pytest.raises(MasuError):
+        home.isolation.restore(home.run, home.request("stdin"), CriuOptions(image_path=str(folder)))
+    container = home.create("echo", "begun", "--", "stdin")
+    home.isolation.start(container)
+    home.until(b"begun")
+    home.isolation.checkpoint(container, CriuOptions(image_path=str(folder)), leave_running=False)
+    (folder / "pstree.img").write_bytes(b"garbage")
+    with pytest.raises(MasuError, match=r"criu failed|CRIU"):
+        home.isolation.restore(home.run, home.request("stdin"), CriuOptions(image_path=str(folder)))
+    assert os.listdir(home.run) == []
+    assert [found for group in below_cgroups("masu-test") for found in group.iterdir() if found.is_dir()] == []
 
 
 def test_a_program_that_is_not_there(home: Home) -> None:

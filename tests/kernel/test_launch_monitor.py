@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness.engine import wait_until
 from kernel.launchclient import (
     CLONE_NEWPID,
     DEADLINE_S,
@@ -46,6 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def test_from_birth_to_exit_file(probe_rootfs: Path, folder: Path) -> None:
     plan = contained(probe_rootfs, [], "echo", "out", "--", "stderr", "err", "--", "stdin", "--", "exit", "3")
     with Monitored(plan, folder).ready() as container:
+        wait_until((folder / "pid").exists)  # the container may be ready before its monitor has heard of it
         first, second = (line.split() for line in (folder / "pid").read_text().splitlines())
         assert int(first[0]) == container.launch.pid
         assert int(second[0]) == container.monitor

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -278,9 +279,10 @@ class Client(asyncio.Protocol):
                 self._wire.send(running.stream, answer.SerializeToString())
             else:
                 found = call()
-                async for item in found if method.in_loop else _drain(self._served.threads, found):
-                    self._wire.send(running.stream, item.SerializeToString())
-                    await self._room(running)
+                async with aclosing(found if method.in_loop else _drain(self._served.threads, found)) as items:
+                    async for item in items:
+                        self._wire.send(running.stream, item.SerializeToString())
+                        await self._room(running)
         except asyncio.CancelledError:
             self._conclude(running, Code.CANCELLED)
         except Exception as error:
@@ -353,7 +355,7 @@ def _status(running: _Running, error: Exception) -> tuple[Code, str]:
     return Code.INTERNAL, f"{type(error).__name__}: {error}"
 
 
-async def _drain(threads: Threads, items: Iterator[T]) -> AsyncIterator[T]:
+async def _drain(threads: Threads, items: Iterator[T]) -> AsyncGenerator[T, None]:
     is_done = False
     try:
         while not is_done:

@@ -479,9 +479,21 @@ def clear_runtime(engine: Engine, id: str) -> None:
         from masu.engine import foreign
 
         foreign.remove_bundle(engine, id)
+    remove_checkpoint(engine, id)
     execs = f"{engine.run}/execs/{engine.namespace}/{id}"
     if os.path.isdir(execs):
         remove_tree(execs)
+
+
+def checkpoint_path(engine: Engine, id: str) -> str:
+    """Where the checkpoint is that a task is to come out of, until it has."""
+    return f"{engine.run}/checkpoints/{engine.namespace}/{id}"
+
+
+def remove_checkpoint(engine: Engine, id: str) -> None:
+    path = checkpoint_path(engine, id)
+    if os.path.isdir(path):
+        remove_tree(path)
 
 
 def _end_remains(engine: Engine, id: str) -> None:

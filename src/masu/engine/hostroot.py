@@ -1,8 +1,8 @@
 """A root file system that has to be on the host: where somebody looks for it by its path, or several mounts make it.
 
 One overlay or bind, which is what snapshotters give, is mounted in the container's own mount namespace: nothing is on
-the host, so nothing can be left there, whoever is killed. Hooks, and CRIU, look for the root by its path; then the
-mounts are at <bundle>/rootfs, as containerd's own shim has them.
+the host, so nothing can be left there, whoever is killed. Hooks look for the root by its path; then the mounts are at
+<bundle>/rootfs, as containerd's own shim has them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from masu.snapshots.mounts import Mount
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from masu.plan.host import Rootfs
 
 _PRIVATE = ("overlay", "bind")
 
@@ -51,6 +53,12 @@ def mount_all(mounts: Sequence[Mount], target: str) -> None:
             if isinstance(error, MasuError):
                 error.cleanup.append(failure)
         raise
+
+
+def detached(rootfs: Rootfs) -> int:
+    """What a container mounts as its root by itself, as a detached mount: for a restore. The caller's to close."""
+    assert rootfs.mount is not None
+    return _detached(Mount(*rootfs.mount))
 
 
 def _detached(item: Mount) -> int:

@@ -11,6 +11,9 @@ What a task is doing is found by looking, as for every container (`states`): a c
 its monitor is there already. So whoever made it may be killed, and the next one goes on. What is noted in the record
 (`masu.task`) is what cannot be seen: the names of its stdio, when it was created, that it was deleted.
 
+One that is to come out of a checkpoint has no process before `start`, which restores it; until then all that there is
+of it is noted.
+
 A container that `masu run` has made has a task while it runs and until it is started again or the task is deleted; so
 containerd's clients see it, stop it and attach to it. One lock a container (`states.Held`), never held while waiting
 for the container itself.
@@ -18,10 +21,12 @@ for the container itself.
 
 from __future__ import annotations
 
+import os
+
 from masu.engine import births, foreign, states
 from masu.engine.records import Record
 from masu.engine.states import Held, State
-from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable, Unimplemented
+from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable
 from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
 from masu.isolation.stdio import Stdio
@@ -136,9 +141,17 @@ class Tasks:
 
     # --- its life ---
 
-    def create(self, id: str, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None = None) -> int:
+    def create(
+        self,
+        id: str,
+        mounts: Sequence[Mount],
+        io: TaskIO,
+        by: Isolation | None = None,
+        checkpoint: Callable[[str], str] | None = None,
+    ) -> int:
         """Makes the container and its first process, which waits for `start`; the process's pid. `by` is who makes it,
-        None for our own runtime.
+        None for our own runtime. With `checkpoint` it is made by `start` out of the directory which that returns, and
+        the pid is 0; it may make one at the path that it is given, which goes with the task.
 
         Raises NotFound, AlreadyExists when it has a task, and what keeps the process from being made; then nothing is
         left.
@@ -150,27 +163,57 @@ class Tasks:
             record = self.record(id)
             if _has_task(record, states.look(engine, record)):
                 raise AlreadyExists(f"task {id}")
+            if checkpoint is not None:
+                births.clear_before_start(engine, record)
+                self._note_created(
+                    record, mounts, io, 0, f"{engine.run_root}/{id}", self._restoring(id, by, checkpoint)
+                )
+                return 0
             return self._create(record, mounts, io, by).facts.pid
 
     def _create(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None = None) -> Runtime:
-        engine, id = self._engine, record.id
-        births.clear_before_start(engine, record)
-        try:
-            runtime = self._run(record, mounts, io, by)
-        except OSError as error:
-            raise from_os_error(error, engine.run) from error
-        pid = runtime.facts.pid
-        note = {"created_at": times.now(), "pid": pid, "io": io.to_json()}
-        rootfs = [{"type": m.type, "source": m.source, "options": list(m.options)} for m in mounts]
-        with engine.ns.transaction():
-            self._note(record, note)
-            engine.ns.events.publish(
-                "/tasks/create",
-                {"container_id": id, "bundle": runtime.facts.bundle, "rootfs": rootfs, "io": io.to_json(), "pid": pid},
-            )
+        births.clear_before_start(self._engine, record)
+        isolation = by or backend.Namespaces()
+        runtime = self._run(record, mounts, io, lambda request: isolation.run(self._engine.run_root, request))
+        self._note_created(record, mounts, io, runtime.facts.pid, runtime.facts.bundle)
         return runtime
 
-    def _run(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None) -> Runtime:
+    def _restoring(self, id: str, by: Isolation | None, checkpoint: Callable[[str], str]) -> dict[str, object]:
+        path = births.checkpoint_path(self._engine, id)
+        try:
+            return {"checkpoint": checkpoint(path), "by": (by or backend.Namespaces()).to_json()}
+        except BaseException:
+            if os.path.isdir(path):
+                remove_tree(path)
+            raise
+
+    def _note_created(
+        self,
+        record: Record,
+        mounts: Sequence[Mount],
+        io: TaskIO,
+        pid: int,
+        bundle: str,
+        restoring: dict[str, object] | None = None,
+    ) -> None:
+        rootfs = [{"type": m.type, "source": m.source, "target": m.target, "options": list(m.options)} for m in mounts]
+        note: dict[str, object] = {"created_at": times.now(), "pid": pid, "io": io.to_json()}
+        event = {"container_id": record.id, "bundle": bundle, "rootfs": rootfs, "io": io.to_json(), "pid": pid}
+        if restoring is not None:
+            note["restore"] = {"rootfs": rootfs, **restoring}
+            event["checkpoint"] = restoring["checkpoint"]
+        with self._engine.ns.transaction():
+            self._note(record, note)
+            self._engine.ns.events.publish("/tasks/create", event)
+
+    def _run(
+        self,
+        record: Record,
+        mounts: Sequence[Mount],
+        io: TaskIO,
+        run: Callable[[namespaces.Request], tuple[Runtime, list[str]]],
+        on_ready: Callable[[Runtime], None] | None = None,
+    ) -> Runtime:
         engine, id = self._engine, record.id
         request = record.request
         try:
@@ -188,6 +231,8 @@ class Tasks:
             made = namespaces.Request(
                 id,
                 bundle=foreign.bundle_of(engine, record, config),
+                detached=lambda: _detached(rootfs),
+                on_ready=on_ready,
                 rootfs=rootfs,
                 stdio=stdio,
                 exit_path=states.exit_path(engine, id),
@@ -195,15 +240,16 @@ class Tasks:
                 init=request.init,
                 seccomp_cache=births.seccomp_cache(engine),
             )
-            runtime, _ = (by or backend.Namespaces()).run(engine.run_root, made)
+            return run(made)[0]
         except BaseException as error:
             try:
                 foreign.remove_bundle(engine, id)
             except MasuError as failure:
                 if isinstance(error, MasuError):
                     error.cleanup.append(failure)
+            if isinstance(error, OSError):
+                raise from_os_error(error, engine.run) from error
             raise
-        return runtime
 
     def _parts(self, record: Record, mounts: Sequence[Mount]) -> tuple[dict[str, object], Rootfs]:
         if record.is_foreign:
@@ -220,18 +266,48 @@ class Tasks:
         self.look(id)
         with Held(self._engine, id):
             record, state = self.look(id)
+            if state.status == states.CREATED and _to_restore(record):
+                return self._restore(record).facts.pid
             if state.status != states.CREATED or state.container is None:
                 raise FailedPrecondition(f"cannot start a {_process(record, state).status} process")
             self._start(record, state.container)
             return state.container.facts.pid
 
     def _start(self, record: Record, runtime: Runtime) -> None:
-        pid, events = runtime.facts.pid, self._engine.ns.events
-        # First: its exit may be seen by others before anything that is told after.
+        self._note_started(record, runtime)
+        backend.of(runtime).start(runtime)
+
+    def _note_started(self, record: Record, runtime: Runtime) -> None:
+        """First: its exit may be seen by others before anything that is told after."""
+        pid = runtime.facts.pid
         with self._engine.ns.transaction():
             self._note(record, {**record.task, "started_at": times.now(), "pid": pid})
-            events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
-        backend.of(runtime).start(runtime)
+            self._engine.ns.events.publish("/tasks/start", {"container_id": record.id, "pid": pid})
+
+    def _restore(self, record: Record) -> Runtime:
+        from masu.runtime.criu.options import CriuOptions  # rarely asked for
+        from masu.snapshots import Mount
+
+        noted = _to_restore(record)
+        before = record.task
+        data, given = noted.get("by"), noted.get("rootfs")
+        by = backend.from_json(data if isinstance(data, dict) else {})
+        mounts = [Mount(**item) for item in given] if isinstance(given, list) else []
+        criu = CriuOptions(image_path=str(noted.get("checkpoint")))
+        try:
+            runtime = self._run(
+                record,
+                mounts,
+                TaskIO.from_json(before.get("io")),
+                lambda request: by.restore(self._engine.run_root, request, criu),
+                lambda runtime: self._note_started(record, runtime),
+            )
+        except BaseException:
+            if record.task is not before:
+                self._note(record, before)
+            raise
+        births.remove_checkpoint(self._engine, record.id)
+        return runtime
 
     def run_held(self, record: Record, on_ready: Callable[[str], None] | None) -> Runtime:
         """Both, for who holds the container's lock and has looked: `masu start`. `on_ready` gets the monitor's socket
@@ -292,15 +368,11 @@ class Tasks:
     def checkpoint(self, id: str, options: CriuOptions, *, end: bool = False) -> None:
         """CRIU writes it down to `options.image_path`; with `end` it has ended then, else it runs on, as it does after
         an error: FailedPrecondition without a CRIU that works here, and for what CRIU cannot write down."""
-        from masu.runtime import checkpoint
-
         _, state = self.look(id)
         runtime = state.container
         if runtime is None or not state.is_up:
             raise FailedPrecondition(f"cannot checkpoint a {_process(self.record(id), state).status} container")
-        if not isinstance(backend.of(runtime), backend.Namespaces):
-            raise Unimplemented("checkpoint", id, detail="of another runtime's container")
-        checkpoint.checkpoint(runtime, options, leave_running=not end)
+        backend.of(runtime).checkpoint(runtime, options, leave_running=not end)
         self._engine.ns.events.publish("/tasks/checkpointed", {"container_id": id, "checkpoint": options.image_path})
 
     def note_oom(self, id: str) -> None:
@@ -399,6 +471,18 @@ def with_monitor(monitor: Attachment | None, say: Callable[[Attachment], None]) 
             pass  # it has just ended, and its container with it
 
 
+def _to_restore(record: Record) -> dict[str, object]:
+    """What is noted of a task that `start` makes out of a checkpoint; {} for others, and when it has been made."""
+    noted = record.task.get("restore")
+    return noted if isinstance(noted, dict) and "started_at" not in record.task else {}
+
+
+def _detached(rootfs: Rootfs) -> int:
+    from masu.engine import hostroot  # for a restore
+
+    return hostroot.detached(rootfs)
+
+
 def _has_task(record: Record, state: State) -> bool:
     task = record.task
     if task.get("deleted") is True and state.container is None:
@@ -408,7 +492,7 @@ def _has_task(record: Record, state: State) -> bool:
         return state.container is not None and state.container.is_alive()
     if state.container is not None:
         return state.is_up or state.status == states.EXITED or bool(state.container.facts.pid)
-    return "started_at" in task or "exit" in task
+    return "started_at" in task or "exit" in task or "restore" in task
 
 
 def _process(record: Record, state: State) -> Process:

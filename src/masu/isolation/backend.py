@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 
     from masu.isolation.namespaces import Request
     from masu.isolation.stdio import Stdio
+    from masu.runtime.criu.options import CriuOptions
 
     class Isolation(Protocol):
         """Errors are the kinds of `masu.errors`; FailedPrecondition for a container in another state than wanted."""
 
+        def to_json(self) -> dict[str, object]:
+            """For `from_json`: what whoever goes on with a restore has to know."""
+            ...
+
         def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
             """Makes a container whose first process waits for `start`; warnings. After an error nothing is left."""
+            ...
+
+        def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+            """As `run`, out of a checkpoint; it runs when this returns. See `namespaces.restore`."""
             ...
 
         def start(self, container: Container) -> list[str]:
@@ -41,6 +50,10 @@ if TYPE_CHECKING:
 
         def update(self, container: Container, resources: dict[str, object]) -> list[str]:
             """New limits, as `linux.resources`; warnings."""
+            ...
+
+        def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+            """Written down to `criu.image_path`; gone with all it had then, or running on."""
             ...
 
         def exec(
@@ -72,12 +85,20 @@ class Namespaces:
         self.no_new_keyring = no_new_keyring
         self.no_pivot = no_pivot
 
+    def to_json(self) -> dict[str, object]:
+        return {"systemd": self.systemd}
+
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         request.gate = True
         request.no_new_keyring, request.no_pivot = self.no_new_keyring, self.no_pivot
         if self.systemd:
             request.cgroup_manager = "systemd"
         return namespaces.run(run_root, request)
+
+    def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+        if self.systemd:
+            request.cgroup_manager = "systemd"
+        return namespaces.restore(run_root, request, criu)
 
     def start(self, container: Container) -> list[str]:
         return runtime_start.start(container)
@@ -97,6 +118,11 @@ class Namespaces:
         from masu.runtime import update
 
         return update.update(container, resources)
+
+    def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+        from masu.runtime import checkpoint
+
+        checkpoint.checkpoint(container, criu, leave_running=leave_running)
 
     def exec(
         self,
@@ -118,6 +144,11 @@ class Namespaces:
 
     def delete(self, container: Container) -> list[str]:
         return runtime_delete.delete(container, force=True)
+
+
+def from_json(data: dict[str, object]) -> Isolation:
+    """One as `to_json` has it."""
+    return Oci.from_json(data) if data.get("binary") else Namespaces(systemd=data.get("systemd") is True)
 
 
 def of(container: Container) -> Isolation:

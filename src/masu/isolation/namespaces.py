@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from masu.isolation.stdio import Stdio
     from masu.plan.ops import Op
     from masu.runtime.bundle import Bundle
+    from masu.runtime.criu.options import CriuOptions
     from masu.spec.runtime import Process
 
 _MAX_EXIT_BYTES = 4096
@@ -61,12 +62,14 @@ class Exit:
 class Request:
     """What is to be run. `config` is a complete config.json, or `bundle` has one that was read; `exit_command` is what
     the monitor runs after the end when nobody who was attached promised to clean up; `on_ready` runs before the program
-    may (attach there); `cgroup_manager`, `no_new_keyring` and `no_pivot` are as in `runtime.create.Options`."""
+    may (attach there); `detached` mounts what `rootfs` tells of, in no namespace, for a restore, and returns its
+    descriptor; `cgroup_manager`, `no_new_keyring` and `no_pivot` are as in `runtime.create.Options`."""
 
     __slots__ = (
         "bundle",
         "cgroup_manager",
         "config",
+        "detached",
         "exit_command",
         "exit_path",
         "gate",
@@ -90,6 +93,7 @@ class Request:
         config: dict[str, object] | None = None,
         bundle: Bundle | None = None,
         cgroup_manager: str = "cgroupfs",
+        detached: Callable[[], int] | None = None,
         exit_command: tuple[str, ...] = (),
         gate: bool = False,
         init: bool = False,
@@ -102,6 +106,7 @@ class Request:
         self.bundle = bundle
         self.cgroup_manager = cgroup_manager
         self.config = config
+        self.detached = detached
         self.no_new_keyring = no_new_keyring
         self.no_pivot = no_pivot
         self.rootfs = rootfs
@@ -154,6 +159,44 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
         raise
     created.launched.close()
     return created.container, created.warnings
+
+
+def restore(run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+    """As `run`, out of a checkpoint, and without a gate: it runs as soon as it is there."""
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+    from masu.isolation.monitors import Plumbing
+    from masu.plan.ops import NONE
+    from masu.runtime import restore as runtime_restore
+
+    bundle = request.bundle or bundle_of(request)
+    plumbing = Plumbing()
+    console, listener, tree = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC), NONE, -1
+    try:
+        if request.rootfs.mount is not None:
+            assert request.detached is not None
+            tree = request.detached()
+        if request.stdio.terminal:
+            listener, (_, path) = plumbing.console()
+            console.connect(path)
+        options = runtime_restore.RestoreOptions(
+            criu,
+            cgroup_manager=request.cgroup_manager,
+            console_fd=console.fileno() if request.stdio.terminal else None,
+            listener_fd=listener,
+            monitor=lambda container: _monitor(plumbing, container, request),
+            on_ready=plumbing.first(request.on_ready),
+            stdio=(plumbing.null, plumbing.null, plumbing.null),
+            tree=tree,
+        )
+        restored = runtime_restore.restore(run_root, request.id, bundle, options)
+    finally:
+        if tree >= 0:
+            os.close(tree)
+        console.close()
+        plumbing.close()
+    restored.close()
+    return restored.container, restored.warnings
 
 
 def bundle_of(request: Request) -> Bundle:

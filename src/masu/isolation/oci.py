@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from masu.isolation.namespaces import Request
     from masu.isolation.stdio import Stdio
     from masu.plan.host import Rootfs
+    from masu.runtime.criu.options import CriuOptions
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_LOG_BYTES = 1 << 20
@@ -79,29 +80,45 @@ class Oci:
             data = jsontext.loads(fds.read_bounded(path, 4096), name=path)
         except (FileNotFoundError, InvalidArgument):
             return None
-        if not isinstance(data, dict):
-            return None
+        return cls.from_json(data) if isinstance(data, dict) else None
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Oci:
         return cls(str(data.get("binary")), str(data.get("root")), systemd=data.get("systemd") is True)
+
+    def to_json(self) -> dict[str, object]:
+        return {"binary": self.binary, "root": self.root, "systemd": self.systemd}
 
     # --- the Isolation protocol ---
 
     def run(self, run_root: str, request: Request) -> tuple[Container, list[str]]:
         """Makes a container whose process waits for `start`."""
+        return self._make(run_root, request, waits=True)
+
+    def restore(self, run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:
+        """Out of a checkpoint that it has written; it runs then."""
+        return self._make(run_root, request, "restore", "--detach", *_flags(criu), waits=False)
+
+    def _make(self, run_root: str, request: Request, *words: str, waits: bool) -> tuple[Container, list[str]]:
         parsed = request.bundle or namespaces.bundle_of(request)
         warnings, config = parsed.warnings, jsontext.loads(parsed.text, name="config.json")
         assert isinstance(config, dict)
         container = begin(run_root, request.id, parsed, request.rootfs.path, {})
         try:
             with container.lock():
-                self._write(container, config, request.rootfs)
-                launched = self._create(container, request, terminal=request.stdio.terminal)
+                self._write(container, config, request.rootfs, waits=waits)
+                launched = self._create(container, request, words or self._creating())
         except BaseException as error:
             self._undo(container, error)
             raise
         launched.close()
         return container, warnings
 
-    def _write(self, container: Container, config: dict[str, object], rootfs: Rootfs) -> None:
+    def _creating(self) -> tuple[str, ...]:
+        keyring = ("--no-new-keyring",) if self.no_new_keyring else ()
+        return ("create", *keyring)
+
+    def _write(self, container: Container, config: dict[str, object], rootfs: Rootfs, *, waits: bool) -> None:
         directory = container.directory
         os.makedirs(self.root, 0o700, exist_ok=True)
         os.makedirs(directory + "/bundle/rootfs", 0o700)
@@ -111,11 +128,11 @@ class Oci:
         text = jsontext.dumps({**config, "root": root}).encode()
         for path in (directory + "/config.json", directory + "/bundle/config.json"):
             fds.atomic_write(path, text, 0o600, sync=False)
-        by = {"binary": self.binary, "root": self.root, "systemd": self.systemd}
-        fds.atomic_write(directory + "/by", jsontext.dumps(by).encode(), 0o600, sync=False)
-        fds.atomic_write(directory + "/waits", b"", 0o600, sync=False)
+        fds.atomic_write(directory + "/by", jsontext.dumps(self.to_json()).encode(), 0o600, sync=False)
+        if waits:
+            fds.atomic_write(directory + "/waits", b"", 0o600, sync=False)
 
-    def _create(self, container: Container, request: Request, *, terminal: bool) -> Launched:
+    def _create(self, container: Container, request: Request, verb: tuple[str, ...]) -> Launched:
         draft, slot = Draft(), NONE
         if request.rootfs.mount is not None:
             slot = draft.slot()
@@ -130,10 +147,9 @@ class Oci:
                 pid_path=directory + "/pid",
                 exit_command=request.exit_command,
             )
-            console, extra = plumbing.console() if terminal else (NONE, [])
+            console, extra = plumbing.console() if request.stdio.terminal else (NONE, [])
             extra += ["--no-pivot"] if self.no_pivot else []
-            extra += ["--no-new-keyring"] if self.no_new_keyring else []
-            words = ["create", "--bundle", directory + "/bundle", "--pid-file", directory + "/runtime.pid", *extra]
+            words = [*verb, "--bundle", directory + "/bundle", "--pid-file", directory + "/runtime.pid", *extra]
             make = Op(
                 "runtime",
                 args=tuple(self._command(directory, *words, container.id)),
@@ -147,7 +163,7 @@ class Oci:
             stdio = (plumbing.null, plumbing.null, plumbing.null)
             return launch([monitor, *draft.trees, make], answers, keep=plumbing.fds, stdio=stdio)
         except MasuError as error:
-            raise self._explained(directory, "create", error) from error
+            raise self._explained(directory, verb[0], error) from error
         finally:
             plumbing.close()
 
@@ -188,6 +204,13 @@ class Oci:
         fds.atomic_write(path, jsontext.dumps(resources).encode(), 0o600, sync=False)
         self._call(container.directory, "update", "--resources", path, container.id)
         return []
+
+    def checkpoint(self, container: Container, criu: CriuOptions, *, leave_running: bool) -> None:
+        more = ["--leave-running"] if leave_running else []
+        more += ["--parent-path", criu.parent_path] if criu.parent_path else []
+        self._call(container.directory, "checkpoint", *_flags(criu), *more, container.id)
+        if not leave_running:
+            runtime_delete.delete(container, force=True)
 
     def exec(
         self,
@@ -304,6 +327,16 @@ class _Exec(Answers):
         if self._on_ready is not None:
             self._on_ready(pid)
         return b""
+
+
+def _flags(criu: CriuOptions) -> list[str]:
+    """Of its `checkpoint` and `restore` alike."""
+    words = ["--image-path", criu.image_path]
+    for name, value in (("work-path", criu.work_path), ("manage-cgroups-mode", criu.manage_cgroups_mode)):
+        words += [f"--{name}", value] if value else []
+    for name in ("tcp_established", "ext_unix_sk", "shell_job", "file_locks"):
+        words += ["--" + name.replace("_", "-")] if getattr(criu, name) else []
+    return words
 
 
 def _cgroups_of(pid: int) -> dict[str, str]:

@@ -34,6 +34,7 @@ SYNC_CGROUP = "cgroup"
 SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
+SYNC_CRIU = "criu"
 SYNC_MEMORY = "memory"  # of another runtime's process: the directory of its memory cgroup is the answer
 
 

@@ -202,6 +202,7 @@ def _signal(number: int) -> str:
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "monitor": _monitor,
     "runtime": lambda f: f"fork(); execve({' '.join(f['args'])}); pid from {_quote(f['pid_path'])}",
+    "criu": lambda f: f"clone3(CLONE_PARENT); execve({' '.join(f['args'])}); pid from {_quote(f['pid_path'])}",
     "adopt": lambda f: f"fd {f['fd']} = slot {f['slot']}",
     "open": lambda f: f"open({_quote(f['path'])}, {_flags(f['flags'], _OPEN, 'O_RDONLY')}) = slot {f['slot']}",
     "open_tree": lambda f: f"open_tree({_quote(f['path'])}, {_flags(f['flags'], _TREE)}) = slot {f['slot']}",

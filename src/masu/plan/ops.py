@@ -129,6 +129,10 @@ TABLE: dict[str, tuple[int, str, str]] = {
     # which leaves a process whose pid is in pid_path then. The detached mount in `root_slot`, or NONE, is what it finds
     # at `root_path`, in a mount namespace of its own; console_fd listens for the pty's master, or NONE.
     "runtime": (64, "H", "args:l env:l pid_path:s root_slot:u root_path:s console_fd:u"),
+    # Likewise: CRIU, the monitor's own child as those that it restores beside itself, in the mount namespace in
+    # `space_slot`. The host is told of it (SYNC "criu") and speaks with it; after GO it ends, and whom it has restored
+    # is in pid_path.
+    "criu": (65, "H", "args:l env:l pid_path:s space_slot:u no_new_privs:u console_fd:u"),
     # PR_SET_DUMPABLE: whoever has started us without root, and his hooks, may look at /proc/PID/ns from now on.
     "dumpable": (61, "C", ""),
 }

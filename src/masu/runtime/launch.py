@@ -39,7 +39,7 @@ from time import monotonic_ns
 
 from masu.errors import DataLoss, Unavailable
 from masu.linux import executable, spawn
-from masu.plan.build import SYNC_CGROUP, SYNC_MAP
+from masu.plan.build import SYNC_CGROUP, SYNC_CRIU, SYNC_MAP
 from masu.plan.encode import encode
 from masu.plan.ops import (
     MSG_ERROR,
@@ -62,7 +62,7 @@ spent_ns = 0
 
 INHERIT = (spawn.INHERIT, spawn.INHERIT, spawn.INHERIT)
 
-_BEFORE_THE_PID = ((MSG_SYNC, SYNC_CGROUP), (MSG_SYNC, SYNC_MAP))
+_BEFORE_THE_PID = ((MSG_SYNC, SYNC_CGROUP), (MSG_SYNC, SYNC_MAP), (MSG_SYNC, SYNC_CRIU))
 
 _HEADER = 16
 _MAX_MESSAGE = 16384
@@ -72,9 +72,9 @@ _MAX_FDS = 8
 class Answers:
     """What the host does when the container's birth waits for it. Each returns the payload of GO.
 
-    `sync` gets the name of the wait and a pid as the host sees it: of the stage for "cgroup" and "map", else of the
-    container's first process, as `ready` does. An exception from any of them ends the birth: the processes are killed
-    and the exception is passed on. `warnings` gets the steps that failed without harm.
+    `sync` gets the name of the wait and a pid as the host sees it: of the stage for "cgroup" and "map", of CRIU for
+    "criu", else of the container's first process, as `ready` does. An exception from any of them ends the birth: the
+    processes are killed and the exception is passed on. `warnings` gets the steps that failed without harm.
     """
 
     def __init__(self, warnings: list[str]) -> None:

@@ -70,12 +70,13 @@ def with_mount(config: Config, container: Container) -> Config:
     return config.replace(mounts=(*config.mounts, _mount(directory))) if os.path.isdir(directory) else config
 
 
-def for_restore(config: Config, container: Container, rootfs: str) -> Config:
+def for_restore(config: Config, container: Container, rootfs: str, *, tree: int = -1) -> Config:
     """The same for a container to be restored, of which only the checkpoint knows: with an empty directory, to which a
-    program that was ready long ago sends nothing any more, if there is a place for it. Raises KernelError."""
+    program that was ready long ago sends nothing any more, if there is a place for it in the root, which is `tree` if
+    there is one. Raises KernelError."""
     if any(entry.destination.rstrip("/") == _INSIDE for entry in config.mounts):
         return config
-    root = paths.open_root(rootfs)
+    root = os.dup(tree) if tree >= 0 else paths.open_root(rootfs)
     try:
         if not paths.exists_in_root(root, _INSIDE + "/."):  # a directory
             return config

@@ -15,6 +15,9 @@
       ◄── answer: the processes run
 
 The restored process is our child (`rst_sibling`), as after a create. Whatever fails, nothing of it is left.
+
+With a monitor it is that one's: masu-launch clones CRIU beside the stage (native/launch/runtime.c), and all of the
+conversation takes place where the stage waits for the host (SYNC "criu").
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import cgroups, fds, namespaces, pidfd, procfs, spawn
+from masu.plan.build import SYNC_CRIU
+from masu.plan.ops import NONE, Op
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle, notify
 from masu.runtime.container import Container, check_id
@@ -32,7 +37,7 @@ from masu.runtime.criu import images as image_files
 from masu.runtime.criu import mounts, rpc, verify
 from masu.runtime.criu.images import Directory
 from masu.runtime.criu.options import CriuOptions, common, external
-from masu.runtime.launch import INHERIT
+from masu.runtime.launch import INHERIT, Answers, launch
 from masu.runtime.placing import foretell, limit_processes, make_cgroup, make_resctrl, move_in, resctrl_ways_in
 
 TYPE_CHECKING = False
@@ -48,9 +53,13 @@ _SIGKILL = 9
 
 
 class RestoreOptions:
-    """`criu` as in a checkpoint; the rest as in `create.Options`."""
+    """`criu` as in a checkpoint; `tree` is a detached mount that is the root, -1 for the bundle's; `listener_fd` with a
+    monitor is where the other end of `console_fd` is accepted; the rest as in `create.Options`."""
 
-    __slots__ = ("cgroup_manager", "console_fd", "criu", "notify", "on_ready", "pid_file", "rootless", "stdio")
+    __slots__ = (
+        "cgroup_manager", "console_fd", "criu", "listener_fd", "monitor", "notify", "on_ready", "pid_file", "rootless",
+        "stdio", "tree",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,6 +72,9 @@ class RestoreOptions:
         rootless: bool | None = None,
         stdio: tuple[int, int, int] = INHERIT,
         cgroup_manager: str = "cgroupfs",
+        listener_fd: int = NONE,
+        monitor: Callable[[Container], tuple[Op, tuple[int, ...]]] | None = None,
+        tree: int = -1,
     ) -> None:
         self.criu = criu
         self.console_fd = console_fd
@@ -72,6 +84,9 @@ class RestoreOptions:
         self.rootless = rootless
         self.stdio = stdio
         self.cgroup_manager = cgroup_manager
+        self.listener_fd = listener_fd
+        self.monitor = monitor
+        self.tree = tree
 
 
 class Restored:
@@ -159,7 +174,7 @@ def _make(
             cgroup, scope = make_cgroup(container, config, host, undo, warnings, manager=manager, layout=layout)
             undo.add(restored.reap)
             if not options.notify:
-                config = notify.for_restore(config, container, bundle.rootfs)
+                config = notify.for_restore(config, container, bundle.rootfs, tree=options.tree)
             try:
                 _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
                 if scope is not None:
@@ -176,6 +191,23 @@ def _make(
         undo.run(error)
         raise
     return restored
+
+
+class _Conversation(Answers):
+    """With CRIU, while the stage beside it waits."""
+
+    def __init__(self, ours: socket, theirs: socket, converse: Callable[[rpc.Criu], None]) -> None:
+        super().__init__([])
+        self._ours = ours
+        self._theirs = theirs
+        self._converse = converse
+
+    def sync(self, name: str, pid: int) -> bytes:
+        if name != SYNC_CRIU:
+            return super().sync(name, pid)
+        self._theirs.close()  # or its end would not be seen
+        self._converse(rpc.Lent(self._ours, pid))
+        return b""
 
 
 class _Birth:
@@ -210,33 +242,80 @@ class _Birth:
             request.add("inherit_fd", name, number)
         try:
             self._give_namespaces(request)
-            with mounts.Staging(self.container.directory, self.container.facts.rootfs, self.config, cgroup) as staging:
+            container, tree = self.container, self.options.tree
+            with mounts.Staging(container.directory, container.facts.rootfs, self.config, cgroup, tree=tree) as staging:
                 directories = [staging.open(images), staging.open(work)]
                 self._close += directories
                 request.set(root=staging.root, images_dir_fd=directories[0], work_dir_fd=directories[1])
                 for name, path in staging.names.items():
                     request.add("ext_mnt", name, path)
-                running = rpc.Criu(
-                    criu,
-                    keep=tuple(self._keep),
-                    stdio=self.options.stdio,
-                    no_new_privileges=self.config.process is not None and self.config.process.no_new_privileges,
-                )
+                if self.options.monitor is None:
+                    running = self._start(criu)
+                else:
+                    space = staging.space()
+                    self._close.append(space)
             left_out = frozenset(("cgroup",)) if self.options.criu.manage_cgroups_mode == "ignore" else frozenset(())
             self._verifier = verify.Verifier(
                 self.config, cgroup, staging, left_out=left_out, lsm_profile=self.options.criu.lsm_profile
             )
-            with running:
-                its = procfs.stdio(running.pid)
-                taken = {number for number, _ in given}
-                self.container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
-                self._enter(cgroup, running.pid)
-                for controller, path in procfs.cgroup_membership(running.pid).items():
-                    request.add("cg_root", controller, path)
-                running.run(rpc.RESTORE, request, self._notified)
+
+            def converse(running: rpc.Criu) -> None:
+                with running:
+                    its = procfs.stdio(running.pid)
+                    taken = {number for number, _ in given}
+                    container.facts.stdio = [its[n] if n in taken else name for n, name in enumerate(descriptors)]
+                    self._enter(cgroup, running.pid)
+                    for controller, path in procfs.cgroup_membership(running.pid).items():
+                        request.add("cg_root", controller, path)
+                    running.run(rpc.RESTORE, request, self._notified)
+
+            if self.options.monitor is None:
+                converse(running)
+            else:
+                monitor, fds_of_monitor = self.options.monitor(container)
+                self._launch(criu, space, monitor, fds_of_monitor, converse)
         finally:
             for fd in (*self._keep, *self._close):
                 os.close(fd)
+
+    def _start(self, criu: str) -> rpc.Criu:
+        return rpc.Criu(
+            criu, keep=tuple(self._keep), stdio=self.options.stdio, no_new_privileges=self._gains_no_privileges()
+        )
+
+    def _gains_no_privileges(self) -> bool:
+        return self.config.process is not None and self.config.process.no_new_privileges
+
+    def _launch(
+        self,
+        criu: str,
+        space: int,
+        monitor: Op,
+        fds_of_monitor: tuple[int, ...],
+        converse: Callable[[rpc.Criu], None],
+    ) -> None:
+        """A monitor, and CRIU as its child in the mount namespace `space`."""
+        ours, theirs = rpc.pair()
+        self.options.pid_file = self.container.directory + "/runtime.pid"
+        raising = Op(
+            "criu",
+            args=(criu, "swrk", str(theirs.fileno())),
+            env=tuple(f"{name}={value}" for name, value in os.environ.items()),
+            pid_path=self.options.pid_file,
+            space_slot=0,
+            no_new_privs=int(self._gains_no_privileges()),
+            console_fd=self.options.listener_fd,
+        )
+        try:
+            launch(
+                [monitor, Op("adopt", slot=0, fd=space), raising],
+                _Conversation(ours, theirs, converse),
+                keep=(*fds_of_monitor, theirs.fileno(), space, *self._keep),
+                stdio=self.options.stdio,
+            ).close()
+        finally:
+            ours.close()
+            theirs.close()
 
     def _give_namespaces(self, request: rpc.Options) -> None:
         outside = {path for _, _, path in external(self.config)}

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from masu.api import metrics
-from masu.api.containerd import filters, values
+from masu.api.containerd import checkpoints, filters, values
 from masu.api.containerd.containers import runtime_options
 from masu.api.containerd.service import Call, Service
 from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
-from masu.errors import AlreadyExists, InvalidArgument, MasuError, NotFound, Unavailable, Unimplemented
+from masu.errors import InvalidArgument, MasuError, NotFound, Unavailable
 from masu.isolation.backend import Namespaces
 from masu.isolation.oci import Oci
 from masu.runtime.criu.options import CriuOptions
@@ -46,8 +43,7 @@ _STATUS = {
 _SPEC = "opencontainers/runtime-spec/1/"
 _OPTIONS = runc_options_pb2.Options
 _CHECKPOINT = runc_options_pb2.CheckpointOptions
-# As containerd names what a checkpoint leaves in the content store.
-_IMAGE_TYPE = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
+# As containerd names the spec that goes with a checkpoint.
 _CONFIG_TYPE = "application/vnd.containerd.container.checkpoint.config.v1+proto"
 # Names that stand for containers in namespaces. (A container that `masu run` made has a name of our own.)
 RUNTIMES = ("io.containerd.runc.v2", "io.containerd.runc.v1", "io.containerd.masu.v2", "masu.namespaces")
@@ -57,8 +53,6 @@ class Tasks(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Tasks"]
 
     def create(self, request: pb.CreateTaskRequest, call: Call) -> pb.CreateTaskResponse:
-        if request.HasField("checkpoint"):
-            raise Unimplemented("checkpoint", request.container_id, detail="a task out of one")
         id = request.container_id
         names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         engine = call.engine
@@ -66,7 +60,7 @@ class Tasks(Service):
         mounts = self.site.mounting.for_task(call.namespace, id, values.mounts(request.rootfs))
         try:
             with _failing("create"):
-                pid = engine.tasks.create(id, mounts, names, by)
+                pid = engine.tasks.create(id, mounts, names, by, _checkpoint(request, call))
         except MasuError as error:
             if error.kind != "already_exists":
                 self._release(id, call)
@@ -186,11 +180,7 @@ class Tasks(Service):
                 return pb.CheckpointTaskResponse()
             spec = record.row.spec or json.dumps(births.read_config(engine, record)[0])
             packed = Any(type_url=f"types.containerd.io/{_SPEC}Spec", value=spec.encode()).SerializeToString()
-            with tempfile.TemporaryFile(dir=engine.run) as archive:
-                with tarfile.open(fileobj=archive, mode="w") as tar:
-                    tar.add(made, ".")
-                archive.seek(0)
-                found = [_stored(call, _IMAGE_TYPE, archive), _stored(call, _CONFIG_TYPE, io.BytesIO(packed))]
+            found = [checkpoints.packed(call, made), checkpoints.stored(call, _CONFIG_TYPE, io.BytesIO(packed))]
         finally:
             if made:
                 remove_tree(made)
@@ -273,17 +263,21 @@ def _failing(verb: str) -> Iterator[None]:
         raise _Failed(f"OCI runtime {verb} failed", detail=str(error)) from error
 
 
-def _stored(call: Call, media_type: str, data: IO[bytes]) -> types_pb2.Descriptor:
-    """Puts a file into the content store, for the call's lease to hold."""
-    with call.ns.content.writer(f"checkpoint-{os.urandom(8).hex()}", lease=call.lease) as writer:
-        while chunk := data.read(1 << 20):
-            writer.write(chunk)
-        size, digest = data.tell(), writer.digest()
-        try:
-            writer.commit(size)
-        except AlreadyExists:
-            pass
-    return types_pb2.Descriptor(media_type=media_type, digest=digest, size=size)
+def _checkpoint(request: pb.CreateTaskRequest, call: Call) -> Callable[[str], str] | None:
+    """What gives the directory of the checkpoint that the task is to come out of: a new one at the path that it is
+    given, with what the content store has, or the one that the runtime's options name."""
+    if request.options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
+        named = _OPTIONS.FromString(request.options.value).criu_image_path
+        if named:
+            return lambda _: named
+    if not request.HasField("checkpoint"):
+        return None
+
+    def unpacked(path: str) -> str:
+        checkpoints.unpack(call, request.checkpoint, path)
+        return path
+
+    return unpacked
 
 
 def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Isolation:
@@ -296,12 +290,14 @@ def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> I
         if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
             continue
         found = _OPTIONS.FromString(options.value)
-        if found.binary_name and found.binary_name.rpartition("/")[2] != "masu-oci":
-            root = found.root or f"{engine.run}/runtimes"
-            return Oci(found.binary_name, f"{root}/{engine.namespace}", systemd=found.systemd_cgroup)
-        return Namespaces(
-            systemd=found.systemd_cgroup, no_new_keyring=found.no_new_keyring, no_pivot=found.no_pivot_root
-        )
+        choices = {
+            "systemd": found.systemd_cgroup,
+            "no_new_keyring": found.no_new_keyring,
+            "no_pivot": found.no_pivot_root,
+        }
+        if found.binary_name.rpartition("/")[2] in ("", "masu-oci"):
+            return Namespaces(**choices)
+        return Oci(found.binary_name, f"{found.root or engine.run + '/runtimes'}/{engine.namespace}", **choices)
     return Namespaces()
 
 

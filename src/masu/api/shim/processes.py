@@ -23,6 +23,8 @@ from masu.spec import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from masu.api.ttrpc.server import Call
 
 CREATED, RUNNING, STOPPED = "created", "running", "stopped"
@@ -135,9 +137,10 @@ class Process:
 
 
 class Task:
-    """A container with its processes. `lock` is held by whoever starts or removes one of them."""
+    """A container with its processes. `lock` is held by whoever starts or removes one of them. `restore` makes it out
+    of a checkpoint, when it is started; until then it is not there."""
 
-    __slots__ = ("container", "execs", "id", "init", "init_told", "lock", "record")
+    __slots__ = ("container", "execs", "id", "init", "init_told", "lock", "record", "restore")
 
     def __init__(self, id: str, record: Record, init: Process) -> None:
         self.id = id
@@ -148,6 +151,7 @@ class Task:
         # The end of the first process is told last: what it was told of, while others have not ended yet.
         self.init_told: tuple[int | None] | None = None
         self.lock = allocate_lock()
+        self.restore: Callable[[], tuple[Container, list[str]]] | None = None
 
     def process(self, exec_id: str) -> Process:
         """Raises NotFound."""

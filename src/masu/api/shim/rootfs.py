@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masu.engine.hostroot import detached as detached
 from masu.engine.hostroot import may_be_private
 from masu.engine.hostroot import mount_all as mount_all
 from masu.engine.hostroot import unmount_all as unmount_all

@@ -25,7 +25,6 @@ from masu.errors import (
     MasuError,
     NotFound,
     Unavailable,
-    Unimplemented,
 )
 from masu.isolation import backend, namespaces
 from masu.isolation.stdio import Stdio as MonitoredStdio
@@ -129,8 +128,6 @@ class Tasks:
     def create(self, request: small.CreateTaskRequest, _: Call) -> small.CreateTaskResponse:
         check_id(request.id)
         options = wanted.runtime_options(request.options)
-        if request.checkpoint:
-            raise Unimplemented("restore", request.checkpoint, detail="a shim's container out of a checkpoint")
         by = wanted.isolation(options, self._namespace)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = self.default_root
@@ -144,7 +141,7 @@ class Tasks:
             raise AlreadyExists("task", request.id)
         try:
             with task.lock:
-                self._make(task, request, root, by)
+                self._make(task, request, root, by, options.criu_work_path)
         except BaseException:
             del self._tasks[request.id]
             task.init.detach()
@@ -163,7 +160,7 @@ class Tasks:
         self._loop.call(lambda: self._watch(task, init))
         return small.CreateTaskResponse(pid=init.pid)
 
-    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, by: Isolation) -> None:
+    def _make(self, task: Task, request: small.CreateTaskRequest, root: str, by: Isolation, work_path: str) -> None:
         mounts = rootfs.of_request(request.rootfs)
         target = f"{request.bundle}/rootfs"
         try:
@@ -173,18 +170,20 @@ class Tasks:
                 rootfs.mount_all(mounts, target)
                 task.record.mounted = bool(mounts)
                 made = Rootfs(bundle.rootfs)
-            container, warnings = by.run(
-                root,
-                namespaces.Request(
-                    task.id,
-                    bundle=bundle,
-                    rootfs=made,
-                    stdio=_monitored(task.record.stdio, task.id, self._namespace),
-                    exit_path=f"{root}/{task.id}/exit",
-                    on_ready=lambda container: _note(task, container),
-                    seccomp_cache=f"{RUN_ROOT}/.seccomp",
-                ),
+            wish = namespaces.Request(
+                task.id,
+                bundle=bundle,
+                detached=lambda: rootfs.detached(made),
+                rootfs=made,
+                stdio=_monitored(task.record.stdio, task.id, self._namespace),
+                exit_path=f"{root}/{task.id}/exit",
+                on_ready=lambda container: _note(task, container),
+                seccomp_cache=f"{RUN_ROOT}/.seccomp",
             )
+            if request.checkpoint:
+                task.restore = _restoring(by, root, wish, request.checkpoint, work_path)
+                return
+            container, warnings = by.run(root, wish)
         except MasuError as error:
             if task.record.mounted:
                 try:
@@ -192,8 +191,11 @@ class Tasks:
                 except MasuError as failure:
                     error.cleanup.append(failure)
             raise RuntimeFailed("OCI runtime create failed", detail=str(error)) from error
+        self._made(task, container, warnings)
+
+    def _made(self, task: Task, container: Container, warnings: list[str]) -> None:
         for warning in warnings:
-            self._log(request.bundle, "warning", warning)
+            self._log(task.record.bundle, "warning", warning)
         task.container = container
         task.init.pid = container.facts.pid
 
@@ -216,13 +218,21 @@ class Tasks:
         return small.StartResponse(pid=process.pid)
 
     def _start_init(self, task: Task) -> None:
-        try:
-            container = task.made()
-            warnings = backend.of(container).start(container)
-        except MasuError as error:
-            raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
-        for warning in warnings:
-            self._log(task.record.bundle, "warning", warning)
+        if task.restore is not None:
+            try:
+                self._made(task, *task.restore())
+            except MasuError as error:
+                task.init.detach()
+                raise RuntimeFailed("OCI runtime restore failed", detail=str(error)) from error
+            task.restore = None
+        else:
+            try:
+                container = task.made()
+                warnings = backend.of(container).start(container)
+            except MasuError as error:
+                raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
+            for warning in warnings:
+                self._log(task.record.bundle, "warning", warning)
         task.init.status = RUNNING
         self._publisher.publish(small.TaskStart(container_id=task.id, pid=task.init.pid))
 
@@ -402,7 +412,7 @@ class Tasks:
         task = self._task(request.id)
         process = task.process(request.exec_id)
         status = _STATUS[process.status]
-        if status != _STOPPED and task.made().status() == lifecycle.PAUSED:
+        if status != _STOPPED and task.restore is None and task.made().status() == lifecycle.PAUSED:
             status = _PAUSED
         stdio = process.stdio
         return small.StateResponse(
@@ -497,10 +507,10 @@ class Tasks:
         return small.Empty()
 
     def checkpoint(self, request: small.CheckpointTaskRequest, _: Call) -> Message:
-        from masu.runtime import checkpoint  # rarely asked for
-        from masu.runtime.criu.options import CriuOptions
+        from masu.runtime.criu.options import CriuOptions  # rarely asked for
 
         task = self._task(request.id)
+        container = task.made()
         asked = wanted.checkpoint_options(request.options)
         criu = CriuOptions(
             image_path=request.path,
@@ -513,7 +523,7 @@ class Tasks:
             tcp_established=asked.open_tcp,
         )
         try:
-            checkpoint.checkpoint(task.made(), criu, leave_running=not asked.exit)
+            backend.of(container).checkpoint(container, criu, leave_running=not asked.exit)
         except MasuError as error:
             raise RuntimeFailed("OCI runtime checkpoint failed", detail=str(error)) from error
         self._publisher.publish(small.TaskCheckpointed(container_id=task.id, checkpoint=request.path))
@@ -561,6 +571,15 @@ def _monitored(stdio: Stdio, id: str, namespace: str) -> MonitoredStdio:
         owner=(id, namespace),
         patient=True,
     )
+
+
+def _restoring(
+    by: Isolation, root: str, wish: namespaces.Request, checkpoint: str, work_path: str
+) -> Callable[[], tuple[Container, list[str]]]:
+    from masu.runtime.criu.options import CriuOptions  # rarely asked for
+
+    criu = CriuOptions(image_path=checkpoint, work_path=work_path)
+    return lambda: by.restore(root, wish, criu)
 
 
 def _note(task: Task, container: Container) -> None:

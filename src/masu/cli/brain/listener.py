@@ -63,6 +63,8 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     gc.collect()
     gc.freeze()
+    # What we do for the calls to come is not to be done in the place of those that are there (sched(7)).
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     shared.listener = socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(attach.listen(path).detach()))
     shared.listener.listen(_BACKLOG)
     # A front that waits for us has a pipe there, at the end of which it calls.

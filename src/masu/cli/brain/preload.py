@@ -48,6 +48,7 @@ def warm_up() -> None:
     """Does what most calls do and that has no effect, often enough for the interpreter to specialize its byte code
     (PEP 659)."""
     from masu.cli import engine, oci
+    from masu.linux import powers
     from masu.plan import encode
     from masu.runtime import bundle, preview
     from masu.spec import jsontext
@@ -55,7 +56,10 @@ def warm_up() -> None:
 
     document = {**spec.default_config(rootless=os.geteuid() != 0, cgroup2=True), "root": {"path": "/"}}
     text = jsontext.dumps(document).encode()
+    proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for _ in range(_TIMES):
+        powers.difference(powers.of(proc), powers.of(proc))
         oci.PROGRAM.parse(["--log", "/dev/null", "run", "--bundle", "/", "nobody"])
         engine.PROGRAM.parse(["run", "--rm", "nothing"])
         encode.encode(preview.plan(bundle.parse("/", text), "nobody"))
+    os.close(proc)

@@ -117,15 +117,16 @@ def _lookup(root: int, path: str, prefix: str) -> str:
 
 
 class Staging:
-    """The calling thread's own mount namespace with the sources laid out, for `with`: CRIU is started inside and stays
-    there, the thread goes back. `root` is the path for CRIU's --root, `names` the paths of the host by the names of
-    the dump, `sources` what the mounts of the restored container may be of: the mounts below here as mountinfo has
-    them. CRIU mounts things in the directory it works in, so that must be opened inside: `open`."""
+    """The calling thread's own mount namespace with the sources laid out, for `with`: CRIU is started inside, or enters
+    it by `space`, and stays there; the thread goes back. `root` is the path for CRIU's --root, `names` the paths of the
+    host by the names of the dump, `sources` what the mounts of the restored container may be of: the mounts below here
+    as mountinfo has them. CRIU mounts things in the directory it works in, so that must be opened inside: `open`."""
 
     __slots__ = ("_cwd", "_host", "directory", "names", "root", "sources")
 
-    def __init__(self, directory: str, rootfs: str, config: Config, cgroup: Cgroup) -> None:
-        """Covers `directory`. Makes mount points that are missing in the root file system, as a create does.
+    def __init__(self, directory: str, rootfs: str, config: Config, cgroup: Cgroup, *, tree: int = -1) -> None:
+        """Covers `directory`. Makes mount points that are missing in the root file system, as a create does. That one
+        is the detached mount `tree` if there is one, and `rootfs` only its name.
 
         Raises InvalidArgument, Unimplemented and KernelError with the place in config.json.
         """
@@ -138,7 +139,7 @@ class Staging:
         try:
             namespaces.unshare(namespaces.CLONE_NEWNS)
             try:
-                self._lay_out(rootfs, config, cgroup)
+                self._lay_out(rootfs, config, cgroup, tree)
             except BaseException:
                 self._leave()
                 raise
@@ -154,6 +155,10 @@ class Staging:
             self._leave()
         finally:
             self._close()
+
+    def space(self) -> int:
+        """A descriptor of the namespace; the caller's to close."""
+        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def open(self, directory: Directory) -> int:
         """A descriptor of the same directory in this namespace; the caller's to close."""
@@ -177,13 +182,10 @@ class Staging:
         os.close(self._host)
         os.close(self._cwd)
 
-    def _lay_out(self, rootfs: str, config: Config, cgroup: Cgroup) -> None:
+    def _lay_out(self, rootfs: str, config: Config, cgroup: Cgroup, tree: int) -> None:
         trees: dict[str, int] = {}
         try:
-            for name in ("root", "full"):
-                trees[name] = m.clone_tree(rootfs, recursive=True)
-            if config.root is not None and config.root.readonly:
-                m.set_attributes(trees["root"], set=m.MOUNT_ATTR_RDONLY)  # CRIU 3.17 forgets it
+            trees["root"] = os.dup(tree) if tree >= 0 else m.clone_tree(rootfs, recursive=True)
             for index, entry, options in binds(config, rootfs):
                 trees[str(index)] = _clone_source(index, entry, options)
             # Our copy of the mount that the directory is on may be a peer of the host's: nothing put onto it may go
@@ -191,11 +193,16 @@ class Staging:
             m.set_propagation(_mount_point_of(self.directory), m.MS_PRIVATE)
             _attach(m.new_mount("tmpfs", "masu-restore", ("mode=700",)), self.directory)
             m.set_propagation(self.directory, m.MS_PRIVATE)
-            for name, tree in trees.items():
-                self._place(tree, name)
+            for name, source in trees.items():
+                self._place(source, name)
+            full = m.clone_tree(self.root, recursive=True)  # only what is mounted somewhere can be cloned
+            trees["full"] = full
+            self._place(full, "full")
+            if config.root is not None and config.root.readonly:
+                m.set_attributes(trees["root"], set=m.MOUNT_ATTR_RDONLY)  # CRIU 3.17 forgets it
         finally:
-            for tree in trees.values():
-                os.close(tree)
+            for source in trees.values():
+                os.close(source)
         self._put_in_places(config, rootfs)
         m.unmount(self.directory + "/full", detach=True)
         below = self.directory + "/"

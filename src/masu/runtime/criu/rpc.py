@@ -14,7 +14,7 @@ inherit are its own; those in `keep` are the same on both sides. With `rst_sibli
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 from _thread import allocate_lock, start_new_thread
 
 from masu.errors import DataLoss, FailedPrecondition, KernelError, MasuError, Unavailable
@@ -101,6 +101,11 @@ def find() -> str:
     raise Unavailable("criu", detail="executable file not found in $PATH", hint="install the package criu")
 
 
+def pair() -> tuple[socket, socket]:
+    """Our end, and CRIU's: it takes us for its client, whoever starts it."""
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+
+
 class Criu:
     """One running `criu swrk`, for `with`: at the end it has exited. Without `stdio` what it says before it has a log
     is kept for errors; a restore gives it what the restored process shall have. With `no_new_privileges` neither it nor
@@ -118,7 +123,7 @@ class Criu:
     ) -> None:
         self._said = os.memfd_create("criu", os.MFD_CLOEXEC)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        self._socket, theirs = pair()
         try:
             arguments = ["criu", "swrk", str(theirs.fileno())]
             kept = (theirs.fileno(), *keep)
@@ -232,6 +237,21 @@ class Criu:
         last = f": {said[-1]}" if said else ""
         hint = "criu check tells whether it works here"
         return Failed("criu", detail=f"it ended without an answer: {how}{last}", hint=hint)
+
+
+class Lent(Criu):
+    """One that somebody else has started and waits for; `socket` is our end."""
+
+    __slots__ = ()
+
+    def __init__(self, ours: socket, pid: int) -> None:
+        self._said = os.memfd_create("criu", os.MFD_CLOEXEC)
+        self._socket = ours
+        self.pid = pid
+
+    def _end(self) -> int:
+        self._socket.close()
+        return 0
 
 
 def _without_privileges(start: Callable[[], int]) -> int:
