@@ -74,9 +74,11 @@ def test_podman(premises: Premises) -> None:
         assert not loaded(unit)
 
 
-def test_pod_of_kubernetes(premises: Premises) -> None:
+@pytest.mark.parametrize("handler", ["", "masu-shim"])
+def test_pod_of_kubernetes(premises: Premises, handler: str) -> None:
+    """With containerd's shim, and with ours."""
     Containerd.skip_unless_installed()
-    with Containerd(premises) as it:
+    with (Shims if handler else Containerd)(premises) as it:
         for name in ("busybox", "redis"):
             it.load(name, "k8s.io")
         cri = Cri(it.socket)
@@ -84,7 +86,7 @@ def test_pod_of_kubernetes(premises: Premises) -> None:
         logs.mkdir()
         # metadata; log directory; cgroup_parent, the security context's namespaces: network
         pod: Message = {1: {1: "pea", 2: "uid", 3: "default"}, 3: str(logs), 8: {1: premises.cgroup, 2: {1: {1: NODE}}}}
-        sandbox = cri.id_of("RunPodSandbox", {1: pod})
+        sandbox = cri.id_of("RunPodSandbox", {1: pod, 2: handler})
         config: Message = {
             1: {1: "one"}, 2: {1: IMAGE}, 3: ["sh", "-c", "echo up; exec sleep 999"], 11: "one.log",
             15: {1: {4: 64 * MIB}, 2: {3: {1: NODE}}},

@@ -36,7 +36,7 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
     "processes": ("bare", 1, ["-k", "full", "tests/conformance/test_oci_process.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
-    "callers": ("systemd", 5, ["tests/conformance/test_callers_systemd.py"]),
+    "callers": ("systemd", 6, ["tests/conformance/test_callers_systemd.py"]),
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
     # What User-mode Linux lacks; of CRIU's tests a few, for they take long (docs/conformance.md).
