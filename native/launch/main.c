@@ -4,6 +4,7 @@
  *   containerd-shim-masu-v2  what containerd calls, likewise
  *   masu-launch SOCK PLAN    two fd numbers: carries out a plan (launch.h)
  *   pause                    the first process of a container that holds namespaces for others (a sandbox)
+ *   keeper                   holds a scope of systemd's until stdin ends (masu.runtime.scope)
  */
 #include "../front/front.h"
 
@@ -71,6 +72,16 @@ static int run_pause(void)
     return 1;
 }
 
+static int run_keeper(void)
+{
+    char byte;
+    long count;
+    do {
+        count = sys_read(STDIN, &byte, 1);
+    } while (count > 0 || count == -EINTR);
+    return 0;
+}
+
 static int front_program(const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
@@ -86,6 +97,8 @@ int main(int argc, char **argv)
     int program = argc > 0 ? front_program(argv[0]) : -1;
     if (argc == 1 && strcmp(argv[0], "/pause") == 0)
         return run_pause();
+    if (argc == 1 && strcmp(argv[0], "keeper") == 0)
+        return run_keeper();
     if (program < 0 && (argc < 1 || strcmp(argv[0], "masu-launch") != 0)) {
         /* By a symlink of another name, "runc" perhaps. */
         long length = sys(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);

@@ -3,16 +3,19 @@ these in a guest. What each container is to systemd is asked of systemctl."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.callers import Premises
-from harness.callers.containerd import IMAGE, Containerd
+from harness.callers.archives import archive
+from harness.callers.containerd import IMAGE, Containerd, Shims
 from harness.callers.cri import NODE, Cri, Message
 from harness.callers.docker import Docker
 from harness.callers.podman import Podman
 from harness.engine import wait_until
+from harness.masud import Masud
+from harness.programs import peer
 from harness.units import loaded, show
 
 MIB = 1 << 20
@@ -71,9 +74,11 @@ def test_podman(premises: Premises) -> None:
         assert not loaded(unit)
 
 
-def test_pod_of_kubernetes(premises: Premises) -> None:
+@pytest.mark.parametrize("handler", ["", "masu-shim"])
+def test_pod_of_kubernetes(premises: Premises, handler: str) -> None:
+    """With containerd's shim, and with ours."""
     Containerd.skip_unless_installed()
-    with Containerd(premises) as it:
+    with (Shims if handler else Containerd)(premises) as it:
         for name in ("busybox", "redis"):
             it.load(name, "k8s.io")
         cri = Cri(it.socket)
@@ -81,7 +86,7 @@ def test_pod_of_kubernetes(premises: Premises) -> None:
         logs.mkdir()
         # metadata; log directory; cgroup_parent, the security context's namespaces: network
         pod: Message = {1: {1: "pea", 2: "uid", 3: "default"}, 3: str(logs), 8: {1: premises.cgroup, 2: {1: {1: NODE}}}}
-        sandbox = cri.id_of("RunPodSandbox", {1: pod})
+        sandbox = cri.id_of("RunPodSandbox", {1: pod, 2: handler})
         config: Message = {
             1: {1: "one"}, 2: {1: IMAGE}, 3: ["sh", "-c", "echo up; exec sleep 999"], 11: "one.log",
             15: {1: {4: 64 * MIB}, 2: {3: {1: NODE}}},
@@ -100,3 +105,47 @@ def test_pod_of_kubernetes(premises: Premises) -> None:
         cri("StopPodSandbox", {1: sandbox})
         cri("RemovePodSandbox", {1: sandbox})
         assert not any(loaded(unit) for unit in units)
+
+
+def systemd_life(ctr: Callable[..., str], slice: str, options: list[str]) -> None:
+    """By a ctr: a container whose cgroup is a scope, through its life, once more with runc as the runtime."""
+    for binary in ("", peer("runc")):
+        words = ["run", "--detach", *options, "--runc-systemd-cgroup", "--cgroup", f"{slice}:ctr:box"]
+        words += ["--runc-binary", binary] if binary else []
+        ctr(*words, "--memory-limit", str(64 * MIB), IMAGE, "box", "sleep", "999")
+        try:
+            assert show("ctr-box.scope", "ActiveState", "Slice", "MemoryMax") == {
+                "ActiveState": "active", "Slice": slice, "MemoryMax": str(64 * MIB),
+            }  # fmt: skip
+            exec_ = ["tasks", "exec", "--exec-id", "where", *EXEC]
+            assert ctr(*exec_, "box", "cat", "/proc/self/cgroup") == f"0::/{slice}/ctr-box.scope\n"
+            assert "memory.usage" in ctr("tasks", "metrics", "box")
+            ctr("tasks", "pause", "box")
+            assert "PAUSED" in ctr("tasks", "ls")
+            ctr("tasks", "resume", "box")
+            ctr("tasks", "kill", "-s", "KILL", "box")
+            wait_until(lambda: "STOPPED" in ctr("tasks", "ls"))
+        finally:
+            ctr("tasks", "rm", "-f", "box")
+            ctr("containers", "rm", "box")
+        assert not loaded("ctr-box.scope")
+
+
+EXEC = ["--fifo-dir", "/run/guest/fifos"]
+
+
+def test_shim(premises: Premises) -> None:
+    Shims.skip_unless_installed()
+    with Shims(premises) as it:
+        systemd_life(it, premises.cgroup, [])
+
+
+def test_masud(premises: Premises, tmp_path: Path) -> None:
+    (tmp_path / "masud").mkdir()
+    it = Masud(tmp_path / "masud", environment={"CONTAINERD_SNAPSHOTTER": "native"})
+    it.start()
+    try:
+        it("images", "import", "--base-name", "docker.io/library/busybox", str(archive("busybox", tmp_path)))
+        systemd_life(it, premises.cgroup, EXEC)
+    finally:
+        it.stop()

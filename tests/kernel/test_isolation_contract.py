@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.checkpoints import below_cgroups
 from harness.programs import MASU_OCI, peer
 from kernel.launchclient import wait_readable
 
@@ -114,7 +115,7 @@ class Home:
                 self.isolation.delete(container)
         for fd in (self.out, self.exec_out):
             os.close(fd)
-        for group in Path("/sys/fs/cgroup").glob("*/masu-test"):
+        for group in below_cgroups("masu-test"):
             group.rmdir()
 
 
@@ -324,7 +325,7 @@ def test_a_checkpoint_that_is_none(home: Home, criu: str) -> None:
     with pytest.raises(MasuError, match=r"criu failed|CRIU"):
         home.isolation.restore(home.run, home.request("stdin"), CriuOptions(image_path=str(folder)))
     assert os.listdir(home.run) == []
-    assert list(Path("/sys/fs/cgroup").glob("*/masu-test/*/")) == []
+    assert [found for group in below_cgroups("masu-test") for found in group.iterdir() if found.is_dir()] == []
 
 
 def test_a_program_that_is_not_there(home: Home) -> None:

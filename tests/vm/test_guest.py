@@ -21,6 +21,13 @@ DEBIAN_FILES = [
     "tests/conformance/test_masud_tasks.py",
 ]  # fmt: skip
 
+# By the daemons that have monitors: masud, and containerd with our shim.
+CHECKPOINTS = "not runc and not masu-oci and (without_its or written or (tasks and restored))"
+CHECKPOINT_FILES = [
+    "tests/kernel/test_isolation_contract.py",
+    "tests/conformance/test_masud_tasks.py", "tests/conformance/test_shim_tasks.py",
+]  # fmt: skip
+
 # Fewer than these at hand would mean that the tests were not found or had nothing to run on: {name: (form, least
 # number of tests, pytest's arguments)}.
 JOBS: dict[str, tuple[str, int, list[str]]] = {
@@ -29,11 +36,12 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     "lifecycle": ("bare", 20, ["-k", "not (runc or test_ps)", "tests/conformance/test_oci_lifecycle.py"]),
     "processes": ("bare", 1, ["-k", "full", "tests/conformance/test_oci_process.py"]),
     "rootless": ("bare", 12, ["-k", "not runc and (cgroup or whole_life)", "tests/conformance/rootless"]),
-    "callers": ("systemd", 3, ["tests/conformance/test_callers_systemd.py"]),
+    "callers": ("systemd", 6, ["tests/conformance/test_callers_systemd.py"]),
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
     # What User-mode Linux lacks; of CRIU's tests a few, for they take long (docs/conformance.md).
     "debian": ("qemu", 16, ["-k", f"not (runc or restore_under or as_confined) and ({DEBIAN})", *DEBIAN_FILES]),
+    "checkpoints": ("qemu", 4, ["-k", CHECKPOINTS, *CHECKPOINT_FILES]),
     "selinux": ("selinux", 7, ["-k", "not runc", "tests/conformance/test_oci_selinux.py"]),
 }
 

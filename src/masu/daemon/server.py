@@ -6,13 +6,17 @@ import asyncio
 import socket
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.daemon.calls import Calls
 from masu.daemon.connection import Client, Limits, Served
 from masu.daemon.threads import Threads
+from masu.errors import Unavailable
+
+if TYPE_CHECKING:
+    import ssl
 
 # containerd's defaults.
 MESSAGE_BYTES = 16 << 20
@@ -20,6 +24,22 @@ MAX_STREAMS = 1000
 _BACKLOG = 4096
 # The path is its maker's: from Python 3.13 on asyncio would remove it at its end.
 _KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+
+class _Named(Client):
+    """A connection by TLS, of a client that has to be `name`, unless that is "". It is verified by then."""
+
+    def __init__(self, served: Served, name: str) -> None:
+        super().__init__(served)
+        self._name = name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        certificate = transport.get_extra_info("peercert") or {}
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+        if self._name and self._name not in names:
+            cast(asyncio.Transport, transport).abort()
+            return
+        super().connection_made(transport)
 
 
 class Server:
@@ -39,6 +59,17 @@ class Server:
         """From now on whoever connects to `bound` is served."""
         loop = asyncio.get_running_loop()
         listener = await loop.create_unix_server(lambda: Client(self._served), sock=bound, backlog=_BACKLOG, **_KEPT)
+        self._listeners.append(listener)
+
+    async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext, common_name: str = "") -> None:
+        """Likewise by TLS. With `common_name` only clients whose certificate bears it. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            listener = await loop.create_server(
+                lambda: _Named(self._served, common_name), host or None, port, ssl=context, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise Unavailable("address", f"{host}:{port}", error.errno or 0) from error
         self._listeners.append(listener)
 
     async def stop(self, grace_s: float) -> None:

@@ -69,6 +69,9 @@ class Daemon:
         held = await asyncio.to_thread(warm.hold)
         if held >= 0:
             stack.callback(os.close, held)
+        for error in await asyncio.to_thread(site.mounting.recover):
+            logger.warning("mounts of an earlier masud: %s", error)
+        stack.callback(site.release_mounts)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()
@@ -107,6 +110,19 @@ class Daemon:
             bound = place.bind()
         await self._server.listen(bound)
         stack.push_async_callback(self._server.stop, GRACE_S)
+        if address := config.text("grpc", "tcp_address"):
+            await self._listen_tcp(address)
+
+    async def _listen_tcp(self, address: str) -> None:
+        """For clients of other machines, encrypted in any case: who may call may be root here."""
+        from masu.daemon import tls
+
+        ca, cert, key, name = (
+            self.config.text("grpc", f"tcp_tls_{word}") for word in ("ca", "cert", "key", "common_name")
+        )
+        if not ca:
+            logger.warning("without tcp_tls_ca whoever reaches %s is let in, and may be root here", address)
+        await self._server.listen_tcp(*tls.host_port(address), tls.context(cert, key, ca), name)
 
     def _require(self, required: list[str]) -> None:
         """Raises FailedPrecondition for a plugin that is not there, or does not work here."""

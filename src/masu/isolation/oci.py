@@ -4,6 +4,7 @@
         bundle/               config.json and rootfs, which is mounted for the runtime alone
         by                    {"binary", "root", "systemd"}: whose container it is
         waits                 there until `start`
+        paused                there between `pause` and `resume` of a runtime that does not use the freezer
         runtime.log           what the runtime said last, JSON lines
 
 The monitor's stage runs `create` or `exec` (native/launch/runtime.c), so the runtime's process becomes the monitor's
@@ -25,6 +26,7 @@ from masu.plan.draft import Draft
 from masu.plan.mounts import add_root_file_system
 from masu.plan.ops import NONE, Op
 from masu.runtime import delete as runtime_delete
+from masu.runtime import lifecycle
 from masu.runtime.container import Container
 from masu.runtime.create import begin
 from masu.runtime.launch import Answers, Launched, launch
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_LOG_BYTES = 1 << 20
+_SIGKILL = 9
 _MANAGERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")  # sd_notify(3), sd_listen_fds(3)
 
 
@@ -178,13 +181,23 @@ class Oci:
 
     def kill(self, container: Container, signal: int, *, everyone: bool = False) -> None:
         """Raises FailedPrecondition when nothing runs."""
+        if signal == _SIGKILL and os.access(container.directory + "/paused", os.F_OK):
+            # The freezer lets go of who is killed; nobody else does.
+            self.resume(container)
         self._call(container.directory, "kill", *(["--all"] if everyone else []), container.id, str(signal))
 
     def pause(self, container: Container) -> None:
         self._call(container.directory, "pause", container.id)
+        if container.status() != lifecycle.PAUSED:
+            # runsc's kernel stops by itself, without the freezer.
+            fds.atomic_write(container.directory + "/paused", b"", 0o600, sync=False)
 
     def resume(self, container: Container) -> None:
         self._call(container.directory, "resume", container.id)
+        try:
+            os.unlink(container.directory + "/paused")
+        except FileNotFoundError:
+            pass
 
     def update(self, container: Container, resources: dict[str, object]) -> list[str]:
         path = container.directory + "/resources.json"

@@ -376,7 +376,8 @@ class Container:
             return lifecycle.CREATING if procfs.is_alive(*self.facts.creator) else lifecycle.STOPPED
         if not self.is_alive():
             return lifecycle.STOPPED
-        if freezer.frozen(self.facts.cgroup_paths):
+        # The file: of one that another runtime has stopped in its own way (masu.isolation.oci).
+        if freezer.frozen(self.facts.cgroup_paths) or os.access(self.directory + "/paused", os.F_OK):
             return lifecycle.PAUSED
         return lifecycle.CREATED if self._is_waiting() else lifecycle.RUNNING
 

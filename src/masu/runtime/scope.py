@@ -1,6 +1,6 @@
 """A container's cgroup as a unit of systemd (--systemd-cgroup).
 
-    make      keeper forked ── StartTransientUnit(PIDs=[keeper], limits) ──► systemd makes the cgroup
+    make      keeper begun ─── StartTransientUnit(PIDs=[keeper], limits) ──► systemd makes the cgroup
               the rest made and written by the cgroupfs driver; the container's first process is born inside
     release   the keeper ends: from now on the container's processes are what keeps the scope
     update    SetUnitProperties, then the files
@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 
 from masu.errors import FailedPrecondition, MasuError, Unavailable
-from masu.linux import cgroups
+from masu.linux import cgroups, executable, spawn
 from masu.linux.cgroups import Cgroup, Layout, files, systemd
 from masu.linux.cgroups.layout import parse_proc_cgroup
 from masu.linux.cgroups.manager import Manager
@@ -43,23 +43,26 @@ class Keeper:
     __slots__ = ("_fd", "pid")
 
     def __init__(self) -> None:
+        # A program, not a fork of ours: we may have threads, and what they hold is held for ever in their copy.
         read, self._fd = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
-        if self.pid == 0:
+        try:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             try:
-                os.dup2(read, 0, inheritable=False)
-                os.closerange(1, 1 << 20)
-                os.read(0, 1)
+                self.pid = spawn.spawn(executable.launcher_path(), ["keeper"], {}, stdio=(read, null, null))
             finally:
-                os._exit(0)
-        os.close(read)
+                os.close(null)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        finally:
+            os.close(read)
 
     def end(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
             os.kill(self.pid, 9)  # should somebody have stopped it
-            os.waitpid(self.pid, 0)
+            spawn.wait(self.pid)
 
 
 class Scope:

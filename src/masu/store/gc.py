@@ -7,8 +7,9 @@
     references  containerd.io/gc.ref.content[.x]            -> a digest
                 containerd.io/gc.ref.image[.x]              -> an image's name
                 containerd.io/gc.ref.snapshot.<driver>[/x]  -> a snapshot name
+                containerd.io/gc.ref.mount[.x]              -> a mount's name (activations.py)
                 containerd.io/gc.bref.{content,snapshot.<driver>,image,container}[.x]: the other way round, kept as
-                long as that is kept
+                long as that is kept; on mounts, too
                 a snapshot -> its parent; an unfinished write -> the digest it expects
     ended by    containerd.io/gc.expire on leases and images; an image that something else keeps stays
 
@@ -118,6 +119,7 @@ class _Marker:
         self._images()
         self._containers()
         self._sandboxes()
+        self._mounts()
         self._content()
         self._snapshots()
         self._ingests()
@@ -140,7 +142,7 @@ class _Marker:
             if not name.startswith("containerd.io/gc."):
                 continue
             if name.startswith(REF):
-                if kind := _kind(name[len(REF) :], ("content", "image")):
+                if kind := _kind(name[len(REF) :], ("content", "image", "mount")):
                     self._edge(node, (kind, node[1], value))
             elif name.startswith(BREF):
                 if kind := _kind(name[len(BREF) :], ("content", "image", "container")):
@@ -179,6 +181,13 @@ class _Marker:
             self.roots.append(node)
             self._add_labels(node, text)
 
+    def _mounts(self) -> None:
+        for ns, name, text, record in self.tx.rows("SELECT ns, name, labels, record FROM mounts"):
+            node = ("mount", ns, name)
+            self._add_labels(node, text)
+            if record == "{}":
+                self.roots.append(node)  # is just being made
+
     def _content(self) -> None:
         for ns, digest, text in self.tx.rows("SELECT ns, digest, labels FROM content"):
             self._add_labels(("content", ns, digest), text)
@@ -214,6 +223,8 @@ class _Marker:
             flat = leases.FLAT in labels
             if not flat:
                 self.roots.append(node)
+            for (name,) in self.tx.rows("SELECT name FROM mounts WHERE ns=? AND lease=?", (ns, id)):
+                self.roots.append(("mount", ns, name))
             for kind, name in self.tx.rows("SELECT type, id FROM lease_resources WHERE ns=? AND lease=?", (ns, id)):
                 self._held(("image" if kind == "images" else kind, ns, name), flat)
 
@@ -251,6 +262,10 @@ def _sweep_rows(tx: Transaction, marked: set[Node], report: GcReport) -> None:
         if ("content", ns, digest) not in marked:
             tx.execute("DELETE FROM content WHERE ns=? AND digest=?", (ns, digest))
             report.content.append((ns, digest))
+    # What is mounted there is taken down by who has mounted it.
+    for ns, name in tx.rows("SELECT ns, name FROM mounts"):
+        if ("mount", ns, name) not in marked:
+            tx.execute("DELETE FROM mounts WHERE ns=? AND name=?", (ns, name))
     # Children have higher ids than their parents; a marked child has marked its parents, except under a flat lease,
     # which holds a snapshot and not what it is built on: the disk needs the parents all the same.
     needed: set[int] = set()

@@ -129,7 +129,12 @@ class Shims(Containerd):
         premises.environment["PATH"] = f"{names}:{ROOT}:{os.environ['PATH']}"
         # Newer ones would warn of cgroup v1 with each command.
         premises.environment["CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS"] = "1"
-        super().__init__(premises, more="\n" + document.snippet("Kubernetes", "toml", "shim.md"))
+        more = "\n" + document.snippet("Kubernetes", "toml", "shim.md")
+        if premises.systemd:
+            (premises.folder / "shim.toml").write_text("SystemdCgroup = true\n")
+            table = more.splitlines()[1].replace("masu-shim]", "masu-shim.options]")
+            more += f'\n{table}\nConfigPath = "{{folder}}/shim.toml"\n'
+        super().__init__(premises, more=more)
         self.runtime_root = premises.path(self.RUN_ROOT)
 
     def own(self, id: str, *options: str, binary: str = "") -> list[str]:
