@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.checkpoints import below_cgroups
+from harness.engine import wait_until
 from harness.programs import MASU_OCI, peer
 from kernel.launchclient import wait_readable
 
@@ -245,11 +246,21 @@ def test_its_processes_end_with_it(home: Home) -> None:
     assert not os.path.exists(container.directory)
 
 
+def size_of(container: Container) -> os.terminal_size:
+    """Columns and rows of its terminal."""
+    fd = os.open(f"/proc/{container.facts.pid}/fd/0", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        return os.get_terminal_size(fd)
+    finally:
+        os.close(fd)
+
+
 def test_a_terminal(home: Home) -> None:
     container = home.create("isatty", "--", "winsize", terminal=True)
     with Attachment.connect(namespaces.socket_path(container), 0) as monitor:
         monitor.wait_attached()
         monitor.resize(31, 97)
+        wait_until(lambda: size_of(container) == (97, 31))
         home.isolation.start(container)
         said = home.until(b"31 97")
         assert said.startswith(b"tty tty tty\r\n")
