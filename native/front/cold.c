@@ -45,12 +45,12 @@ _Noreturn void go_cold(struct front *front)
     char entry[PATH_LIMIT + 16];
     if (!find_python(front))
         front->package[0] = '\0';
-    const char **rest, **list = words(front, front->program, entry, sizeof entry, front->argc, &rest);
+    const char **rest, **list = words(front, program_names[front->program], entry, sizeof entry, front->argc, &rest);
     const char *path = front->python;
     if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
         format_text(entry, sizeof entry, "%s/masu-python", front->bin);
         path = list[0] = entry;
-        list[1] = front->program;
+        list[1] = program_names[front->program];
         rest = list + 2;
     }
     for (int i = 1; i < front->argc; i++)
@@ -67,7 +67,7 @@ static bool make_directory(const char *path)
     return made == 0 || made == -EEXIST;
 }
 
-/* The lock beside the socket, held by a brain as long as it lives, with the directories above it made; or -1. */
+/* The lock beside the socket, held by a brain as long as it lives, with the directories above it made; or an errno. */
 static int take_lock(struct front *front)
 {
     char path[PATH_LIMIT + 8];
@@ -89,15 +89,15 @@ static int take_lock(struct front *front)
                 return lock;
             if (lock >= 0) {
                 sys_close(lock);
-                return -1;
+                return -EAGAIN;
             }
         }
     }
-    return -1;
+    return -ENOENT;
 }
 
 /* In a grandchild of ours, which nobody waits for. */
-_Noreturn static void become_brain(struct front *front, int lock)
+_Noreturn static void become_brain(struct front *front, int lock, int errors)
 {
     static const char *const environment[] = {
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL,
@@ -107,7 +107,7 @@ _Noreturn static void become_brain(struct front *front, int lock)
     *end = front->place;
     int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
     for (int fd = 0; fd < 3; fd++)
-        sys_dup3(null, fd, 0);
+        sys_dup3(fd == STDERR && errors >= 0 ? errors : null, fd, 0);
     lock = sys_fcntl(lock, F_DUPFD_CLOEXEC, LOCK_FD + 1); /* not where it goes: that would stay close-on-exec */
     sys_dup3(lock, LOCK_FD, 0);
     sys(__NR_close_range, LOCK_FD + 1, ~0u, 0);
@@ -115,20 +115,26 @@ _Noreturn static void become_brain(struct front *front, int lock)
     sys(__NR_chdir, "/");
     sys(__NR_umask, 0077);
     sys_usual_signals();
-    sys(__NR_execve, front->python, list, environment);
+    long result = sys(__NR_execve, front->python, list, environment);
+    complain(front, "%s cannot be executed (errno %d)", front->python, (int)-result);
     sys_exit(127);
 }
 
-void start_brain(struct front *front)
+int start_brain(struct front *front, bool awaited)
 {
-    owned_fd lock = find_python(front) ? take_lock(front) : -1;
+    owned_fd lock = find_python(front) ? take_lock(front) : -ENOENT;
+    int pipe[2] = {0, -1};
     if (lock < 0)
-        return;
+        return lock;
+    if (awaited && sys_pipe(pipe, 0) < 0)
+        return -EMFILE;
+    owned_fd errors = pipe[1];
     int child = sys_fork();
     if (child == 0) {
         if (sys_fork() == 0)
-            become_brain(front, lock);
+            become_brain(front, lock, errors);
         sys_exit(0);
     }
     sys_wait(child, NULL, 0);
+    return pipe[0];
 }

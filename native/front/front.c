@@ -5,6 +5,7 @@
 #define HELLO_MS 2000 /* for a brain that somebody has stopped, or a machine at its limits */
 #define WAIT_FOR_BRAIN_MS 20000
 #define RETRY_MS 2
+#define DEATHS_LIMIT 2 /* once, somebody may have asked it to leave */
 
 #define PEER_CREDENTIALS 17 /* SO_PEERCRED */
 
@@ -13,13 +14,15 @@ struct credentials {
     unsigned uid, gid;
 };
 
+const char *const program_names[] = {"masu", "masu-oci", "containerd-shim-masu-v2"};
+
 enum outcome { NO_BRAIN, BUSY, UNEQUAL, ACCEPTED };
 
 void complain(const struct front *front, const char *format, ...)
 {
     char line[PATH_LIMIT + 256];
     va_list arguments;
-    size_t used = format_text(line, sizeof line, "%s: ", front->program);
+    size_t used = format_text(line, sizeof line, "%s: ", program_names[front->program]);
     va_start(arguments, format);
     used += format_list(line + used, sizeof line - used - 1, format, arguments);
     va_end(arguments);
@@ -257,7 +260,55 @@ static uint64_t ignored_signals(void)
     return mask;
 }
 
-int run_front(int argc, char **argv, char **envp, const char *program)
+/* What the brain that was started says until it listens or dies, or the end of that. */
+static void hear(int errors, int64_t until_ms, char *said, size_t size)
+{
+    size_t used = 0;
+    while (until_ms > clock_ms() && readable(errors, until_ms - clock_ms())) {
+        if (used == size - 1)
+            memmove(said, said + size / 2, used -= size / 2);
+        long count = sys_read(errors, said + used, size - 1 - used);
+        if (count <= 0)
+            break;
+        used += (size_t)count;
+    }
+    said[used] = '\0';
+    sys_close(errors);
+}
+
+/* MASU_BRAIN=require: the exit status when there is no brain to be had. */
+static int insist(struct front *front)
+{
+    static char said[2048];
+    int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
+    for (unsigned deaths = 0;;) {
+        enum outcome outcome = begin(front);
+        if (outcome == ACCEPTED)
+            serve(front);
+        take_back(front);
+        if (outcome == UNEQUAL) {
+            complain(front, "MASU_BRAIN=require: the brain's power is not ours");
+            return 125;
+        }
+        if (outcome == NO_BRAIN && deaths == DEATHS_LIMIT) {
+            complain(front, "MASU_BRAIN=require: the brain has died at its start%s%s", *said == '\0' ? "" : ", saying: ",
+                     said);
+            return 125;
+        }
+        int errors = outcome == NO_BRAIN ? start_brain(front, true) : -EAGAIN;
+        if (errors >= 0) {
+            hear(errors, until_ms, said, sizeof said);
+            deaths++;
+        } else if (errors != -EAGAIN || clock_ms() > until_ms) {
+            complain(front, "MASU_BRAIN=require: there is no brain");
+            return 125;
+        } else {
+            sys_poll(NULL, 0, RETRY_MS);
+        }
+    }
+}
+
+int run_front(int argc, char **argv, char **envp, enum program program)
 {
     static struct front front = {.brain = -1, .lifeline = -1, .signals = -1};
     struct __kernel_timespec now;
@@ -272,33 +323,19 @@ int run_front(int argc, char **argv, char **envp, const char *program)
     sys(__NR_rt_sigaction, SIGNAL_CHILD, &usual, NULL, 8);
     fill_standard_fds();
     find_home(&front);
-    if (strcmp(program, "containerd-shim-masu-v2") == 0) {
-        run_shim(&front);
-        go_cold(&front);
-    }
     const char *wish = variable(&front, "MASU_BRAIN");
-    bool required = strcmp(wish, "require") == 0;
-    /* A service manager looks at who speaks to it: that has to be us. */
-    bool notifies = *variable(&front, "NOTIFY_SOCKET") != '\0';
+    /* A service manager looks at who speaks to it: that has to be us. A shim has the variable from containerd. */
+    bool notifies = program != MASU_SHIM && *variable(&front, "NOTIFY_SOCKET") != '\0';
     if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
         front.ignored = ignored_signals();
-        int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
-        for (;;) {
-            enum outcome outcome = begin(&front);
-            if (outcome == ACCEPTED)
-                serve(&front);
-            take_back(&front);
-            if (outcome == NO_BRAIN)
-                start_brain(&front);
-            if (!required)
-                break;
-            if (outcome == UNEQUAL || clock_ms() > until_ms) {
-                complain(&front, "MASU_BRAIN=require: %s", outcome == UNEQUAL ? "the brain's power is not ours"
-                                                                               : "there is no brain");
-                return 125;
-            }
-            sys_poll(NULL, 0, RETRY_MS);
-        }
+        if (strcmp(wish, "require") == 0)
+            return insist(&front);
+        enum outcome outcome = begin(&front);
+        if (outcome == ACCEPTED)
+            serve(&front);
+        take_back(&front);
+        if (outcome == NO_BRAIN)
+            start_brain(&front, false);
     }
     go_cold(&front);
 }

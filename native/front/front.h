@@ -1,4 +1,4 @@
-/* The front: what `masu` and `masu-oci` are when they are typed. It has an interpreter that is running already, the
+/* The front: what `masu`, `masu-oci` and `containerd-shim-masu-v2` are when they are called. It has an interpreter that is running already, the
  * brain (src/masu/cli/brain), do the thinking, and is itself what a caller knows: its child, in its process group, session,
  * cgroup, with its limits and labels. Whatever process the command needs is a child of the front, never of the brain.
  *
@@ -35,8 +35,11 @@ struct entry { /* linux_dirent64, getdents64(2) */
     char name[];
 };
 
+enum program { MASU, MASU_OCI, MASU_SHIM, PROGRAMS_COUNT };
+extern const char *const program_names[PROGRAMS_COUNT];
+
 struct front {
-    const char *program; /* "masu", "masu-oci" or "containerd-shim-masu-v2" */
+    enum program program;
     int argc;
     char **argv, **envp;
     int64_t began_ns; /* CLOCK_MONOTONIC */
@@ -61,13 +64,12 @@ void find_home(struct front *front);
 bool find_python(struct front *front);
 /* The next directory in which a brain's socket may lie, as front->place; false when there is none. */
 bool find_place(struct front *front, unsigned number);
-/* FNV-1a, from `sum` on. */
-uint64_t hash(uint64_t sum, const void *data, size_t length);
 
 /* cold.c: without a brain */
 _Noreturn void go_cold(struct front *front);
-/* Starts a brain for the next ones, unless somebody is doing so. */
-void start_brain(struct front *front);
+/* Starts a brain for the next ones. To be waited for, it has a pipe as stderr until it listens or dies: the reading end
+ * of that, else 0. -EAGAIN while somebody else is doing so, another errno where there is none to be had. */
+int start_brain(struct front *front, bool awaited);
 
 /* request.c: what the brain has to know */
 int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH]);
@@ -95,11 +97,8 @@ void do_wait(struct front *front, int pid, int options);
 /* session.c: the foreground */
 void do_attend(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count);
 
-/* shim.c: what containerd-shim-masu-v2 can do at once; returns when it has to go cold */
-void run_shim(struct front *front);
-
 /* front.c */
-int run_front(int argc, char **argv, char **envp, const char *program);
+int run_front(int argc, char **argv, char **envp, enum program program);
 /* Passes signals on that have arrived. */
 void pass_signals(struct front *front);
 __attribute__((format(printf, 2, 3))) void complain(const struct front *front, const char *format, ...);

@@ -85,7 +85,7 @@ void find_home(struct front *front)
         find_installed(front);
 }
 
-uint64_t hash(uint64_t sum, const void *data, size_t length) /* FNV-1a */
+static uint64_t hash(uint64_t sum, const void *data, size_t length) /* FNV-1a */
 {
     for (const unsigned char *at = data; length > 0; at++, length--)
         sum = (sum ^ *at) * 0x100000001b3;

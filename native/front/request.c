@@ -1,7 +1,7 @@
 /* What the brain has to know of a call.
  *
  *   ASK_CALL  a: words, b: environment strings, c: umask
- *             secret; u64 ignored signals; i64 nanoseconds of our start; u32 program (0 masu, 1 masu-oci);
+ *             secret; u64 ignored signals; i64 nanoseconds of our start; u32 program (enum program);
  *             u32 number of further fds, then their numbers
  *   fds       memory file of the strings (the words, then the environment, each ended by NUL); working directory;
  *             lifeline; the three standard ones; the further ones
@@ -101,7 +101,7 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
     put32(at + 4, (uint32_t)(ignored >> 32));
     put32(at + 8, (uint32_t)began);
     put32(at + 12, (uint32_t)(began >> 32));
-    put32(at + 16, strcmp(front->program, "masu-oci") == 0);
+    put32(at + 16, front->program);
     put32(at + 20, (uint32_t)further_count);
     at += 24;
     for (int i = 0; i < further_count; i++, at += 4) {

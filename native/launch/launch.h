@@ -235,13 +235,18 @@ int run_runtime(struct launch *launch, const struct operation *op, struct masu_e
 /* CRIU restores it. Likewise. */
 int run_criu(struct launch *launch, const struct operation *op, struct masu_error *err);
 
-/* ---- monitor.c ---- */
+/* ---- monitor.c, monitor_oom.c ---- */
 
 /* What stage and init tell their monitor: one byte of type, then i32 value. */
 #define TELL_PID 'P'     /* pid of init; carries its pidfd */
 #define TELL_MASTER 'T'  /* carries the pty's master */
 #define TELL_STARTED 'S' /* the host agreed: from now on an exit is the container's */
+#define TELL_OOM 'O'     /* OOM_CONTROL or OOM_MEMORY_EVENTS; carries that file */
+#define TELL_WATCH 'W'   /* carries the eventfd that was registered for it */
 int tell_monitor(struct launch *launch, char type, int value, int fd);
 int run_monitor(struct launch *launch);
+
+/* Opens what tells that memory runs short in a cgroup, and tells the monitor; nothing where there is no such file. */
+void tell_oom(struct launch *launch, const char *directory);
 
 #endif

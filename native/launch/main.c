@@ -1,7 +1,7 @@
 /* One executable, several programs, by the name it is called by:
  *
  *   masu, masu-oci           what people and engines type (front.h)
- *   containerd-shim-masu-v2  what containerd calls (shim.c)
+ *   containerd-shim-masu-v2  what containerd calls, likewise
  *   masu-launch SOCK PLAN    two fd numbers: carries out a plan (launch.h)
  *   pause                    the first process of a container that holds namespaces for others (a sandbox)
  *   keeper                   holds a scope of systemd's until stdin ends (masu.runtime.scope)
@@ -82,32 +82,30 @@ static int run_keeper(void)
     return 0;
 }
 
-static const char *front_program(const char *path)
+static int front_program(const char *path)
 {
-    static const char *const programs[] = {"masu", "masu-oci", "containerd-shim-masu-v2"};
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++) {
-        if (strcmp(name, programs[i]) == 0)
-            return programs[i];
-    }
-    return NULL;
+    int program = PROGRAMS_COUNT - 1;
+    while (program >= 0 && strcmp(name, program_names[program]) != 0)
+        program--;
+    return program;
 }
 
 int main(int argc, char **argv)
 {
     char path[PATH_LIMIT];
-    const char *program = argc > 0 ? front_program(argv[0]) : NULL;
+    int program = argc > 0 ? front_program(argv[0]) : -1;
     if (argc == 1 && strcmp(argv[0], "/pause") == 0)
         return run_pause();
     if (argc == 1 && strcmp(argv[0], "keeper") == 0)
         return run_keeper();
-    if (program == NULL && (argc < 1 || strcmp(argv[0], "masu-launch") != 0)) {
+    if (program < 0 && (argc < 1 || strcmp(argv[0], "masu-launch") != 0)) {
         /* By a symlink of another name, "runc" perhaps. */
         long length = sys(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
         path[length > 0 ? length : 0] = '\0';
         program = front_program(path);
     }
-    if (program != NULL && argc > 0)
-        return run_front(argc, argv, argv + argc + 1, program);
+    if (program >= 0 && argc > 0)
+        return run_front(argc, argv, argv + argc + 1, (unsigned)program);
     return run_launch(argc, argv);
 }

@@ -178,6 +178,7 @@ static int prepare(struct monitor *monitor, int stdio[3], int *inner, struct mas
         sys_fcntl(monitor->listener, F_SETFL, O_NONBLOCK);
         sys(__NR_listen, monitor->listener, CLIENTS_LIMIT);
     }
+    monitor->oom_kind = small_of(&monitor->op, F_MONITOR_OOM_KIND);
     monitor->oom = given_fd(monitor, F_MONITOR_OOM_FD);
     monitor->oom_watch = given_fd(monitor, F_MONITOR_OOM_WATCH_FD);
     if (prepare_stdio(monitor, stdio, err) < 0)
@@ -280,6 +281,11 @@ static void hear_inner(struct monitor *monitor)
             reap(monitor);
         } else if (message[0] == TELL_MASTER && monitor->master < 0) {
             take_master(monitor, release_fd(&fd));
+        } else if (message[0] == TELL_OOM && monitor->oom < 0) {
+            monitor->oom = release_fd(&fd);
+            memcpy(&monitor->oom_kind, message + 1, sizeof monitor->oom_kind);
+        } else if (message[0] == TELL_WATCH && monitor->oom_watch < 0) {
+            monitor->oom_watch = release_fd(&fd);
         } else if (message[0] == TELL_STARTED) {
             monitor->started = true;
         }

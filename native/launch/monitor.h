@@ -70,6 +70,7 @@ struct monitor {
     struct stream streams[2];
     int master;        /* the pty's, or -1 */
     int stdin_fd;      /* our end of the stdin pipe, the master, or -1 */
+    unsigned oom_kind;
     int oom, oom_watch; /* the file that counts, what wakes for it; or -1 */
     unsigned long oom_kills; /* told of */
     bool oom_stuck;

@@ -7,6 +7,28 @@
 
 #define COUNT_MS 100
 
+void tell_oom(struct launch *launch, const char *directory)
+{
+    char path[PATH_LIMIT], text[32];
+    format_text(path, sizeof path, "%s/memory.events", directory);
+    owned_fd events = sys_open(AT_FDCWD, path, O_RDONLY, 0);
+    if (events >= 0) {
+        tell_monitor(launch, TELL_OOM, OOM_MEMORY_EVENTS, events);
+        return;
+    }
+    format_text(path, sizeof path, "%s/memory.oom_control", directory);
+    owned_fd counter = sys_open(AT_FDCWD, path, O_RDONLY, 0);
+    if (counter < 0)
+        return;
+    format_text(path, sizeof path, "%s/cgroup.event_control", directory);
+    owned_fd control = sys_open(AT_FDCWD, path, O_WRONLY, 0);
+    owned_fd watch = (int)sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
+    size_t length = format_text(text, sizeof text, "%d %d", watch, counter);
+    if (control >= 0 && watch >= 0 && write_whole(control, text, length) == 0)
+        tell_monitor(launch, TELL_WATCH, 0, watch);
+    tell_monitor(launch, TELL_OOM, OOM_CONTROL, counter);
+}
+
 long oom_count(const struct monitor *monitor)
 {
     char text[1024];
@@ -32,7 +54,7 @@ long oom_count(const struct monitor *monitor)
 
 struct pollfd oom_waits(const struct monitor *monitor)
 {
-    if (small_of(&monitor->op, F_MONITOR_OOM_KIND) == OOM_MEMORY_EVENTS)
+    if (monitor->oom_kind == OOM_MEMORY_EVENTS)
         return (struct pollfd){.fd = monitor->oom, .events = POLLPRI};
     return (struct pollfd){.fd = monitor->oom_watch, .events = POLLIN};
 }

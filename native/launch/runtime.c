@@ -4,7 +4,9 @@
  *     monitor (subreaper)
  *       └ stage ── forks, execs ──▶ runc create … ── forks ──▶ runc init      runc ends; its init is the monitor's child
  *         stage ◀── pid file ─────────────────────────────────┘
- *         stage ── TELL_PID, TELL_MASTER ──▶ monitor,  PID + READY ──▶ host
+ *         stage ── TELL_PID, TELL_MASTER ──▶ monitor,  PID, SYNC "memory" ──▶ host
+ *         stage ◀── GO + where the runtime has put it ────────────────────────┘
+ *         stage ── TELL_OOM, TELL_WATCH ──▶ monitor,  READY ──▶ host
  *
  * The root that a snapshot gives is mounted for the runtime alone, in a mount namespace that it and the container's own
  * come from: nothing is mounted on the host. What the runtime says of a failure is in its log, which the host reads.
@@ -117,6 +119,15 @@ static int hand_over(struct launch *launch, const struct operation *op, const ch
     int result = control_send(launch, MSG_PID, 0, pid, "", pidfd);
     if (result < 0)
         return fail(err, result, "control socket");
+    /* Its cgroup is the runtime's choice, and the host knows where cgroups are mounted. */
+    result = control_send(launch, MSG_SYNC, 0, pid, "memory", -1);
+    if (result < 0)
+        return fail(err, result, "control socket");
+    if (control_wait(launch, err) < 0)
+        return -1;
+    control_payload[16 + launch->payload_length] = '\0';
+    if (launch->payload_length > 0)
+        tell_oom(launch, (const char *)control_payload + 16);
     return do_ready(launch, op, err) < 0 ? -1 : 0;
 }
 

@@ -36,13 +36,6 @@ try:
 except (OSError, EOFError, ValueError, TypeError):
     pass
 
-if sys.argv[1:2] == ["containerd-shim-masu-v2"]:
-    from masu.daemon.shim import main as shim
-
-    status = shim(sys.argv[2:])
-    sys.stdout.flush()
-    posix._exit(status)
-
 from masu.cli.start import main  # noqa: E402
 
 main(pack, finder)

@@ -476,3 +476,27 @@ def test_it_leaves_when_nobody_calls(tmp_path: Path) -> None:
         assert keeper
         assert not Path(path).exists()
         assert not Path(path + ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("raise ValueError('a bad day')", "ValueError: a bad day"), ("import os; os.abort()", "")]
+)
+def test_one_that_dies_at_its_start_is_not_waited_for(tmp_path: Path, wrong: str, said: str) -> None:
+    with Installation(tmp_path / "own") as masu:
+        listener = masu.package / "cli/brain/listener.py"
+        listener.write_text(listener.read_text().replace("    preload.everything()\n", f"    {wrong}\n"))
+        done = masu.try_("masu", "--version", timeout_s=15)  # a brain that may yet come is waited for for twenty
+        assert done.returncode == 125
+        assert "MASU_BRAIN=require: the brain has died at its start" in done.stderr
+        assert said in done.stderr
+        assert masu("masu", "--version", brain="auto").startswith("masu version")
+
+
+def test_no_interpreter_for_a_brain(tmp_path: Path) -> None:
+    with Installation(tmp_path / "own") as masu:
+        script = masu.package / "libexec/masu-python"
+        script.write_text("#!/no/such/python\n")
+        done = masu.try_("masu", "--version", timeout_s=15)
+        assert done.returncode == 125
+        assert "/no/such/python cannot be executed (errno 2)" in done.stderr
+        assert masu.keepers() == []

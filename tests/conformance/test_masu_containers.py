@@ -326,9 +326,9 @@ def test_inspect(masu: Masu) -> None:
 
 def test_top_and_stats(masu: Masu) -> None:
     run(masu, "shown", "sleep 300 & while :; do :; done")
+    wait_until(lambda: masu("top", "shown").endswith("sleep 300\n"))  # the shell has come so far
     shown = masu("top", "shown").splitlines()
     assert shown[0].split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-    assert any(line.endswith("sleep 300") for line in shown)
     by_ps = masu("top", "shown", "-o", "pid,comm").splitlines()
     assert by_ps[0].split() == ["PID", "COMMAND"]
     assert len(by_ps) == 3

@@ -6,12 +6,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import h2.config
+import h2.connection
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -345,6 +348,85 @@ def test_a_client_that_dies_in_a_write(masud: Masud, client: Client) -> None:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 raise
     assert done[-1].digest == digest(b"xy")
+
+
+def raw(masud: Masud) -> tuple[socket.socket, h2.connection.H2Connection]:
+    """A connection of frames of our choice."""
+    talk = socket.socket(socket.AF_UNIX)
+    talk.connect(str(masud.socket))
+    wire = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="ascii"))
+    wire.initiate_connection()
+    talk.sendall(wire.data_to_send())
+    wire.receive_data(talk.recv(1 << 16))
+    return talk, wire
+
+
+def test_calls_begun_and_given_up(masud: Masud, client: Client) -> None:
+    """CVE-2023-44487: neither memory nor the others pay for it."""
+    before = memory_bytes(masud)
+    path = f"/{NAMESPACES.full_name}/List"
+    head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+    ]
+    talk, wire = raw(masud)
+    with talk:
+        for _ in range(200):
+            for _ in range(50):
+                id = wire.get_next_available_stream_id()
+                wire.send_headers(id, head)
+                wire.send_data(id, bytes(5), end_stream=True)
+                wire.reset_stream(id)
+            try:
+                talk.sendall(wire.data_to_send())
+            except OSError:
+                break  # it has been sent away
+        assert client(VERSION, "Version", Empty(), timeout_s=30).version
+    assert memory_bytes(masud) - before < 32 << 20
+
+
+def until_full(talk: socket.socket, data: bytes, client: Client) -> Iterator[int]:
+    """Sends as much as is taken; how much each time."""
+    for _ in range(10_000):
+        try:
+            yield talk.send(data)
+        except BlockingIOError:
+            return
+        client(VERSION, "Version", Empty(), timeout_s=30)  # its turn, in which it reads what is there
+
+
+def test_a_client_that_only_writes(masud: Masud, client: Client) -> None:
+    """Its pings are answered until it would have to read the answers; then it is not listened to any more."""
+    before = memory_bytes(masud)
+    talk, wire = raw(masud)
+    with talk:
+        talk.setblocking(False)
+        wire.ping(b"01234567")
+        pings = wire.data_to_send() * 1000
+        assert sum(until_full(talk, pings, client)) < 64 << 20
+        assert client(VERSION, "Version", Empty(), timeout_s=30).version
+    assert memory_bytes(masud) - before < 32 << 20
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" * 40, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\1" + bytes(7)],
+)
+def test_a_client_that_speaks_something_else(masud: Masud, client: Client, said: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as talk:
+        talk.connect(str(masud.socket))
+        talk.sendall(said)
+        while talk.recv(1 << 16):
+            pass  # it is told so, and sent away
+    assert client(VERSION, "Version", Empty()).version
+
+
+def test_a_deadline(client: Client) -> None:
+    status, _ = code(client(EVENTS, "Subscribe", events_pb2.SubscribeRequest(), timeout_s=0.1))
+    assert status == "DEADLINE_EXCEEDED"
 
 
 # ---- health, reflection ----

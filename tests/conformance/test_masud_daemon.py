@@ -149,9 +149,9 @@ def test_debug_socket(tmp_path: Path) -> None:
     with Masud(tmp_path, f'version = 3\n[debug]\naddress = "{place}"\n') as it:
         assert stat.S_IMODE(place.stat().st_mode) == 0o600
         said = it("pprof", "--debug-socket", str(place), "goroutines")
-        assert "task events:" in said
+        assert "task exits:" in said
         assert "thread MainThread:" in said
-        assert "feed.py" in said
+        assert "exits.py" in said
     assert not place.exists()
 
 

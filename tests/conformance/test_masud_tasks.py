@@ -16,12 +16,16 @@ from harness.callers.archives import archive
 from harness.checkpoints import RUNNER, kept_and_restored
 from harness.engine import MASU, alive, wait_until
 from harness.masud import Masud
-from harness.programs import peer
+from harness.programs import ROOT, peer
 from harness.pty import Terminal
+
+from masu.linux.cgroups import detect
 
 pytestmark = pytest.mark.root
 
 IMAGE = "docker.io/library/busybox:latest"
+# Our own, and others by --runc-binary. crun refuses cgroups in hybrid mode.
+RUNTIMES = ["", "runc", "masu-oci", *([] if detect().mode == "hybrid" else ["crun"])]
 
 
 class Tasks(Masud):
@@ -156,12 +160,16 @@ def test_events_of_an_exec_come_before_the_end_of_its_container(masud: Tasks) ->
         masud.remove("two")
 
 
-def test_want_of_memory_is_told_when_it_happens(masud: Tasks) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_want_of_memory_is_told_when_it_happens(masud: Tasks, runtime: str) -> None:
+    """Whoever has made the container."""
+    binary = str(ROOT / runtime) if runtime == "masu-oci" else runtime and peer(runtime)
+    other = ("--runc-binary", binary) if binary else ()
     listener = Listener(masud)
     try:
         # The first process lives on; of the others one alone takes memory.
         script = "tail /dev/zero; echo over; exec sleep 1000"
-        masud.run("hungry", "sh", "-c", script, options=("--memory-limit", str(16 << 20)))
+        masud.run("hungry", "sh", "-c", script, options=(*other, "--memory-limit", str(16 << 20)))
         told = listener.until("/tasks/oom")
         assert [topic for topic, _ in told if topic.startswith("/tasks")] == [
             "/tasks/create", "/tasks/start", "/tasks/oom",

@@ -16,15 +16,26 @@ import grpc
 import pytest
 from conformance.test_masud_tasks import IMAGE, Tasks
 from google.protobuf.any_pb2 import Any as AnyMessage
+from harness.engine import wait_until
 from harness.grpcclient import Client
 from harness.masud import COLLECT_WHEN_ASKED
 
 from masu.api.containerd.checkpoints import IMAGE_TYPE
-from masu.api.proto import containers_pb2, metrics_v1_pb2, snapshots_pb2, task_types_pb2, tasks_pb2, types_pb2
+from masu.api.proto import (
+    containers_pb2,
+    metrics_v1_pb2,
+    mounts_pb2,
+    snapshots_pb2,
+    task_types_pb2,
+    tasks_pb2,
+    types_pb2,
+)
+from masu.snapshots.overlayfs import maps_ids
 
 pytestmark = pytest.mark.root
 
 CONTAINERS = containers_pb2.DESCRIPTOR.services_by_name["Containers"]
+MOUNTS = mounts_pb2.DESCRIPTOR.services_by_name["Mounts"]
 SNAPSHOTS = snapshots_pb2.DESCRIPTOR.services_by_name["Snapshots"]
 TASKS = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -50,8 +61,8 @@ class Maker:
         self.chain = masud("snapshots", "ls").splitlines()[1].split()[0]
         self._made: list[str] = []
 
-    def make(self, id: str, *args: str, **more: object) -> list[types_pb2.Mount]:
-        """A container that is to run `args`; the mounts of its snapshot."""
+    def make(self, id: str, *args: str, labels: dict[str, str] | None = None, **more: object) -> list[types_pb2.Mount]:
+        """A container that is to run `args`; the mounts of its snapshot, which has `labels`."""
         spec = {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
@@ -71,7 +82,9 @@ class Maker:
             snapshotter="overlayfs",
             snapshot_key=id,
         )
-        prepare = snapshots_pb2.PrepareSnapshotRequest(snapshotter="overlayfs", key=id, parent=self.chain)
+        prepare = snapshots_pb2.PrepareSnapshotRequest(
+            snapshotter="overlayfs", key=id, parent=self.chain, labels=labels
+        )
         mounts = list(self.client(SNAPSHOTS, "Prepare", prepare).mounts)
         self._made.append(id)
         self.client(CONTAINERS, "Create", containers_pb2.CreateContainerRequest(container=container))
@@ -269,3 +282,59 @@ def test_a_checkpoint_that_leads_elsewhere(maker: Maker) -> None:
     assert code(lambda: maker.task("Create", container_id="elsewhere", checkpoint=other))[0] == "INVALID_ARGUMENT"
     absent = types_pb2.Descriptor(media_type=IMAGE_TYPE, digest=f"sha256:{'0' * 64}", size=1)
     assert code(lambda: maker.task("Create", container_id="elsewhere", checkpoint=absent))[0] == "NOT_FOUND"
+
+
+def test_a_root_of_mounts_that_masud_has_to_make(maker: Maker, tmp_path: Path) -> None:
+    """A layer of another file system below the snapshot, as a client of containerd 2.2 may ask for it."""
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "told").write_text("by the layer\n")
+    (snapshot,) = maker.make("prepared", "cat", "/told")
+    lower = next(option.removeprefix("lowerdir=") for option in snapshot.options if option.startswith("lowerdir="))
+    options = [option for option in snapshot.options if not option.startswith("lowerdir=")]
+    rootfs = [
+        types_pb2.Mount(type="bind", source=str(tmp_path / "layer"), options=["rbind", "ro"]),
+        types_pb2.Mount(
+            type="format/overlay", source="overlay", options=[*options, f"lowerdir={{{{ mount 0 }}}}:{lower}"]
+        ),
+    ]
+    out = tmp_path / "out"
+    out.touch()
+    maker.task("Create", container_id="prepared", rootfs=rootfs, stdout=f"file://{out}")
+    info = mounts_pb2.InfoRequest(name="prepared")
+    (active,) = maker.client(MOUNTS, "Info", info).info.active
+    assert mounted(Path(active.mount_point))
+    assert code(lambda: maker.task("Create", container_id="prepared", rootfs=rootfs))[0] == "ALREADY_EXISTS"
+    assert mounted(Path(active.mount_point))
+    maker.task("Start", container_id="prepared")
+    assert maker.task("Wait", container_id="prepared").exit_status == 0
+    assert out.read_text() == "by the layer\n"
+    maker.task("Delete", container_id="prepared")
+    assert not mounted(Path(active.mount_point))
+    assert code(lambda: maker.client(MOUNTS, "Info", info))[0] == "NOT_FOUND"
+    rootfs[1].options[-1] += ":/nowhere"
+    assert code(lambda: maker.task("Create", container_id="prepared", rootfs=rootfs))[0] != "ALREADY_EXISTS"
+    assert code(lambda: maker.client(MOUNTS, "Info", info))[0] == "NOT_FOUND"
+
+
+def test_ids_of_a_user_namespace(maker: Maker, tmp_path: Path) -> None:
+    """The snapshotter shows the image's files with them, and what is written belongs to them on the disk."""
+    if not maps_ids(str(maker.masud.root)):
+        pytest.skip("no id-mapped mounts below an overlay here")
+    assert "remap-ids" in maker.masud("plugins", "ls", "-d", "id==overlayfs")
+    maps = {"uid": (70000, 1000), "gid": (80000, 1000)}
+    linux = {
+        "cgroupsPath": "/masu-test-tasks/mapped",
+        "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network", "user")],
+        **{f"{k}Mappings": [{"containerID": 0, "hostID": host, "size": size}] for k, (host, size) in maps.items()},
+    }
+    labels = {f"containerd.io/snapshot/{k}mapping": f"0:{host}:{size}" for k, (host, size) in maps.items()}
+    script = "echo x > /new; stat -c '%u %g' / /bin/busybox /new; exec sleep 1000"
+    rootfs = maker.make("mapped", "sh", "-c", script, labels=labels, linux=linux)
+    out = tmp_path / "out"
+    out.touch()
+    pid = maker.task("Create", container_id="mapped", rootfs=rootfs, stdout=f"file://{out}").pid
+    maker.task("Start", container_id="mapped")
+    wait_until(lambda: out.read_text() == "0 0\n" * 3)
+    for name in ("new", "bin/busybox"):
+        seen = Path(f"/proc/{pid}/root", name).stat()
+        assert (seen.st_uid, seen.st_gid) == (70000, 80000)

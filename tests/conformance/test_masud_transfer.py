@@ -196,6 +196,27 @@ def test_import_of_a_docker_archive(client: Client, masud: Masud, tmp_path: Path
     assert code(lambda: _import(client, b"no archive", types.ImageStore(name="x:1")))[0] == "FAILED_PRECONDITION"
 
 
+def test_an_archive_of_several_images_gets_a_name(client: Client, masud: Masud, tmp_path: Path) -> None:
+    """`ctr images import --index-name`: the name of an index, which keeps them all."""
+    masu = Masu(tmp_path)
+    names = [masu.image("busybox"), masu.image("redis")]
+    masu("save", "-o", str(tmp_path / "both.tar"), *names)
+    _import(client, (tmp_path / "both.tar").read_bytes(), types.ImageStore(name="both:1", unpacks=UNPACK))
+    kind, digest = masud("images", "ls", "name==both:1").splitlines()[1].split()[1:3]
+    assert kind == "application/vnd.oci.image.index.v1+json"
+    masud("leases", "create", "--id", "now")
+    masud("leases", "rm", "--sync", "now")
+    index = json.loads(masud("content", "get", digest))
+    assert [each["annotations"]["io.containerd.image.name"].split("/")[-1] for each in index["manifests"]] == [
+        "busybox:latest", "redis:latest",
+    ]  # fmt: skip
+    assert len(masud("images", "check", "name==both:1").splitlines()) == 2
+    for each in index["manifests"]:
+        assert json.loads(masud("content", "get", each["digest"]))["layers"]
+    masud("images", "rm", "--sync", "both:1")
+    assert digest not in masud("content", "ls", "-q")
+
+
 def _import(client: Client, data: bytes, destination: Any) -> None:
     stream = Stream(client, f"import-{hashlib.sha256(data + destination.SerializeToString()).hexdigest()}")
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -247,9 +246,8 @@ def test_stopped_from_outside(shims: Shims) -> None:
     wait_until(lambda: shims.runtime_states() == [])
 
 
-def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path) -> None:
+def test_start_by_a_brain_and_without_one(shims: Shims, tmp_path: Path) -> None:
     """They answer the same and find each other's shim; `delete` of what is not there says the same, too."""
-    python = [sys.executable, "-SIE", "-X", "utf8", str(ROOT / "src/masu/__main__.py"), "containerd-shim-masu-v2"]
     (tmp_path / "config.json").write_text("{}")
     options = small.Any(type_url="containerd.runc.v1.Options", value=small.Options(no_pivot_root=True).encode())
     sockets = str(shims.premises.folder / "s")
@@ -261,7 +259,7 @@ def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path)
         extensions=[small.Extension(value=options)],
     )
 
-    def call(program: list[str], verb: str, stdin: bytes = b"") -> bytes:
+    def call(brain: str, verb: str, stdin: bytes = b"") -> bytes:
         words = ["-namespace", "both", "-id", "a", "-address", "/a", "-bundle", str(tmp_path), verb]
         command = [
             *shims.premises.prefix,
@@ -270,19 +268,20 @@ def test_start_without_an_interpreter_and_with_one(shims: Shims, tmp_path: Path)
             'cd "$1"; shift; exec "$@"',
             "sh",
             str(tmp_path),
-            *program,
+            PROGRAM,
             *words,
         ]
-        environment = shims.premises.environment
+        # Ours as it is told by a service manager, to which nothing is said here.
+        environment = {**shims.premises.environment, "MASU_BRAIN": brain, "NOTIFY_SOCKET": "/nowhere"}
         return subprocess.run(command, input=stdin, env=environment, stdout=subprocess.PIPE, check=True).stdout
 
     for stdin, count in ((b"", 1), (options.encode(), 1), (params.encode(), 2)):
-        answers = {call(program, "start", stdin) for program in ([PROGRAM], python, [PROGRAM])}
+        answers = {call(brain, "start", stdin) for brain in ("require", "off", "require")}
         assert len(answers) == 1
         assert len(shims.shims()) == count
     assert small.BootstrapResult.decode(answers.pop()).address.startswith(f"unix://{sockets}/")
-    for program in ([PROGRAM], python):
-        assert small.DeleteResponse.decode(call(program, "delete")).exit_status == 137
+    for brain in ("require", "off"):
+        assert small.DeleteResponse.decode(call(brain, "delete")).exit_status == 137
     for pid in shims.shims():  # they wait for what was announced
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: shims.shims() == [] and os.listdir(sockets) == [])

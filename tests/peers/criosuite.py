@@ -1,6 +1,6 @@
 """CRI-O's own integration tests (bats), those of their files that have to do with the runtime.
 
-    PYTHONPATH=tests python -m peers.criosuite RUNTIME [FILE.bats...]     runs them, prints the row of the table
+    PYTHONPATH=src:tests python -m peers.criosuite RUNTIME [FILE.bats...]     runs them, prints the row of the table
 
 CRI-O, with the programs of its tests, and crictl are looked for where callers.crio says. The cases run in premises of
 their own with the cgroupfs driver. What the suite's images hold is brought by the test images.

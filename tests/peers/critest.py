@@ -1,6 +1,6 @@
 """critest, the validation suite of the Container Runtime Interface (cri-tools), on containerd and on CRI-O.
 
-    PYTHONPATH=tests python -m peers.critest RUNTIME [containerd|crio [FOCUS]]     runs it, prints the row of the table
+    PYTHONPATH=src:tests python -m peers.critest RUNTIME [containerd|crio [FOCUS]]  runs it, prints the row of the table
 
 Its images come from a registry of the premises' own, filled from the test images; all names of registries lead there.
 `critest` is looked for where `crictl` is (callers.crio). The cases about images are about the caller and are left out,

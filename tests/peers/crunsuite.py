@@ -1,6 +1,6 @@
 """crun's test suite (Python scripts that speak TAP).
 
-`PYTHONPATH=tests python -m peers.crunsuite RUNTIME [FILE.py...]` runs it and prints the row for the table.
+`PYTHONPATH=src:tests python -m peers.crunsuite RUNTIME [FILE.py...]` runs it and prints the row for the table.
 """
 
 from __future__ import annotations

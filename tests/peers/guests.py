@@ -1,6 +1,6 @@
 """A peer's suite in guests whose cgroups are laid out otherwise (tests/vm/guest.py).
 
-    PYTHONPATH=tests python -m peers.guests FORM SUITE RUNTIME FILE...
+    PYTHONPATH=src:tests python -m peers.guests FORM SUITE RUNTIME FILE...
 
 FORM is a form of guest ("bare", "systemd", "hybrid", "qemu"), SUITE "runc", "crun" or "runtime-tools". Variables that
 begin with RUNC_ go along, and CGROUP_MANAGER: RUNC_USE_SYSTEMD=1 and CGROUP_MANAGER=systemd have the suites of runc and
@@ -37,7 +37,7 @@ def run(form: str, suite: str, runtime: str, files: list[str]) -> dict[str, list
         try:
             output = guest.run(
                 form, ["env", f"PATH={os.environ['PATH']}", *command], Path(folder), timeout_s=GUEST_SECONDS,
-                PYTHONPATH="tests", MASU_TEST_CACHE=str(programs.cache()), **given,
+                PYTHONPATH="src:tests", MASU_TEST_CACHE=str(programs.cache()), **given,
             ).output  # fmt: skip
         except TimeoutError as late:
             output = str(late)

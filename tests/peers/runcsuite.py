@@ -1,6 +1,6 @@
 """runc's integration suite (bats): its helpers built, its images made from Debian packages, its verdicts read.
 
-`PYTHONPATH=tests python -m peers.runcsuite RUNTIME [FILE.bats...]` runs it and prints the row for the table.
+`PYTHONPATH=src:tests python -m peers.runcsuite RUNTIME [FILE.bats...]` runs it and prints the row for the table.
 """
 
 from __future__ import annotations

@@ -75,6 +75,10 @@ def test_images_of_ctr(masud: Masud, registry: str, tmp_path: Path) -> None:
     ctr("images", "rm", "two:2")
     ctr("images", "import", str(tmp_path / "two.tar"))
     ctr("images", "import", "--base-name", "foo", "--digests", str(tmp_path / "two.tar"))
+    ctr("images", "tag", name, "three:3")
+    ctr("images", "export", str(tmp_path / "both.tar"), name, "three:3")
+    ctr("images", "import", "--index-name", "both:1", str(tmp_path / "both.tar"))
+    assert re.search(r"^both:1 ", ctr("images", "ls"), re.MULTILINE)
     ctr("images", "convert", "--uncompress", name, "plain:1")
     names = ctr("images", "ls", "-q").split()
     assert {name, "two:2", "plain:1"} <= set(names)
@@ -100,6 +104,10 @@ def test_containers_of_ctr(masud: Masud, registry: str) -> None:
     ctr("tasks", "resume", "stays")
     ctr("tasks", "rm", "-f", "stays")
     ctr("containers", "rm", "stays")
+    maps = ("--uidmap", "0:70000:1000", "--gidmap", "0:80000:1000", "--remap-labels")
+    script = "stat -c '%u %g' / /bin/busybox; cat /proc/self/uid_map"
+    said = ctr("run", "--rm", *maps, name, "mapped", "sh", "-c", script).split()
+    assert said == ["0"] * 5 + ["70000", "1000"]
     assert ctr("containers", "ls", "-q") == ""
 
 

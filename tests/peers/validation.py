@@ -1,6 +1,6 @@
 """runtime-tools' validation: a program a case, each of which makes a bundle and speaks TAP.
 
-`PYTHONPATH=tests python -m peers.validation RUNTIME [CASE...]` runs it and prints the row for the table, counted by
+`PYTHONPATH=src:tests python -m peers.validation RUNTIME [CASE...]` runs it and prints the row for the table, counted by
 programs: one has failed when any of its lines did.
 """
 

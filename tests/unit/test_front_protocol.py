@@ -50,7 +50,7 @@ def test_a_request_is_understood() -> None:
     finally:
         call.close()
     assert request.argv == ["masu", "ps", "\udcff"]
-    assert request.env == ["A=1", "B="]
+    assert request.env == [b"A=1", b"B="]
     assert request.umask == 0o22
     assert request.program == "masu"
     assert request.secret == SECRET

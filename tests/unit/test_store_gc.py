@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.gcmodel import DRIVER, Held, Model, Node
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -19,9 +20,11 @@ from masu.errors import FailedPrecondition, NotFound
 from masu.spec import times
 from masu.spec.image import parse_descriptor
 from masu.store import Container, Image, NamespaceStore, Store, gc, open_store
+from masu.store.sandboxes import Sandbox, Sandboxes
 
-DRIVER = "overlayfs"
 HOUR = 3600 * 10**9
+NAMESPACES = ("one", "two")
+namespace = st.sampled_from(NAMESPACES)
 
 
 def put(ns: NamespaceStore, data: bytes, labels: dict[str, str] | None = None) -> str:
@@ -119,6 +122,46 @@ def test_leases(store: Store, ns: NamespaceStore) -> None:
     ns.leases.delete("flat")
     store.gc()
     assert digests(ns) == names(ns) == set()
+
+
+def test_leased_images_and_writes(store: Store, ns: NamespaceStore) -> None:
+    past = times.text(time.time_ns() - HOUR)
+    child = put(ns, b"child")
+    target = put(ns, b"target", {"containerd.io/gc.ref.content.0": child})
+    point(ns, "temporary", target, **{"containerd_io/gc_expire": past})
+    flat = ns.leases.create("flat", labels={"containerd.io/gc.flat": "yes"})
+    ns.leases.add_resource(flat.id, "images", "temporary")
+    part = put(ns, b"part")
+    coming = put(ns, b"coming", {"containerd.io/gc.ref.content.0": part})
+    ns.content.delete(coming)
+    with ns.content.writer("begun", expected=coming) as writer:
+        writer.write(b"com")
+    put(ns, b"coming", {"containerd.io/gc.ref.content.0": part})  # by another client
+    store.gc()
+    assert digests(ns) == {target, coming, part}, "a flat lease keeps no more of an image than its target"
+    (data,) = Path(store.root, "ingest").glob("*/data")
+    os.utime(data, (1, 1))
+    ns.leases.add_resource(flat.id, "ingests", "begun")
+    store.gc()
+    assert digests(ns) == {target, coming, part}
+    ns.leases.delete("flat")
+    report = store.gc()
+    assert (report.ingests, report.images) == (1, [("default", "temporary")])
+    assert digests(ns) == set()
+
+
+def test_a_sandbox_keeps_what_its_labels_name(store: Store, ns: NamespaceStore) -> None:
+    image, kept = put(ns, b"image"), put(ns, b"kept")
+    past = times.text(time.time_ns() - HOUR)
+    point(ns, "pause", image, **{"containerd_io/gc_expire": past})
+    labels = {"containerd.io/gc.ref.content": kept, "containerd.io/gc.ref.image": "pause"}
+    sandboxes = Sandboxes(store.db, ns.events, ns.name)
+    sandboxes.create(Sandbox("s", labels=labels))
+    store.gc()
+    assert digests(ns) == {image, kept}
+    sandboxes.delete("s")
+    store.gc()
+    assert digests(ns) == set()
 
 
 def test_expiry(store: Store, ns: NamespaceStore) -> None:
@@ -247,143 +290,108 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="masu-gc-")
         self.store = open_store(f"{self.folder.name}/state")
-        self.ns = [self.store.namespace("one"), self.store.namespace("two")]
-        # (namespace, kind, name) -> what it refers to
-        self.objects: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
-        self.images: dict[tuple[int, str], str] = {}
-        self.containers: dict[tuple[int, str], str] = {}
-        self.leases: dict[tuple[int, str], tuple[bool, list[tuple[str, str]]]] = {}
+        self.ns = {name: self.store.namespace(name) for name in NAMESPACES}
+        self.model = Model()
         self.now = time.time_ns()
 
     def teardown(self) -> None:
         self.store.close()
         self.folder.cleanup()
 
-    @rule(target=blobs, n=st.integers(0, 1), data=st.binary(max_size=3), refs=st.lists(blobs, max_size=2),
+    @rule(target=blobs, n=namespace, data=st.binary(max_size=3), refs=st.lists(blobs, max_size=2),
           snaps=st.lists(snaps, max_size=1), root=st.booleans())  # fmt: skip
-    def write(self, n: int, data: bytes, refs: list[str], snaps: list[str], root: bool) -> str:
-        labels = {f"containerd.io/gc.ref.content.{i}": r for i, r in enumerate(refs)}
-        labels |= {f"containerd.io/gc.ref.snapshot.{DRIVER}": s for s in snaps}
-        if root:
-            labels["containerd.io/gc.root"] = "yes"
+    def write(self, n: str, data: bytes, refs: list[str], snaps: list[str], root: bool) -> str:
+        node = Node(refs=[("content", r) for r in refs] + [("snapshot", s) for s in snaps], root=root)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        if (n, "content", digest) not in self.objects:
-            with self.ns[n].content.writer(f"w{digest}", labels=labels) as writer:
+        if (n, "content", digest) not in self.model.nodes:
+            with self.ns[n].content.writer(f"w{digest}", labels=node.labels()) as writer:
                 writer.write(data)
                 writer.commit()
-            self.objects[n, "content", digest] = [("content", r) for r in refs] + [("snapshot", s) for s in snaps]
-            if root:
-                self.objects[n, "content", digest].append(("root", ""))
+            self.model.nodes[n, "content", digest] = node
         return digest
 
-    @rule(n=st.integers(0, 1), digest=consumes(blobs))
-    def delete(self, n: int, digest: str) -> None:
+    @rule(n=namespace, digest=consumes(blobs))
+    def delete(self, n: str, digest: str) -> None:
         try:
             self.ns[n].content.delete(digest)
         except NotFound:
-            assert (n, "content", digest) not in self.objects
+            assert (n, "content", digest) not in self.model.nodes
         else:
-            del self.objects[n, "content", digest]
+            del self.model.nodes[n, "content", digest]
 
-    @rule(target=snaps, n=st.integers(0, 1), name=st.sampled_from("abcdefgh"), parent=st.none() | snaps)
-    def commit(self, n: int, name: str, parent: str | None) -> str | MultipleResults[str]:
-        if (n, "snapshot", name) in self.objects or (parent and (n, "snapshot", parent) not in self.objects):
+    @rule(target=snaps, n=namespace, name=st.sampled_from("abcdefgh"), parent=st.none() | snaps)
+    def commit(self, n: str, name: str, parent: str | None) -> str | MultipleResults[str]:
+        nodes = self.model.nodes
+        if (n, "snapshot", name) in nodes or (parent and (n, "snapshot", parent) not in nodes):
             return multiple()
         snapshot(self.ns[n], name, parent or "")
-        self.objects[n, "snapshot", name] = [("snapshot", parent)] if parent else []
+        nodes[n, "snapshot", name] = Node(parts=[("snapshot", parent)] if parent else [])
         return name
 
-    @rule(n=st.integers(0, 1), name=snaps)
-    def remove(self, n: int, name: str) -> None:
+    @rule(n=namespace, name=snaps)
+    def remove(self, n: str, name: str) -> None:
         try:
             id = self.ns[n].snapshots(DRIVER).remove(name)
         except NotFound:
-            assert (n, "snapshot", name) not in self.objects
+            assert (n, "snapshot", name) not in self.model.nodes
         except FailedPrecondition:
-            assert any(
-                ("snapshot", name) in refs for (m, k, _), refs in self.objects.items() if m == n and k == "snapshot"
-            )
+            assert any(m == n and ("snapshot", name) in node.parts for (m, _, _), node in self.model.nodes.items())
         else:
-            del self.objects[n, "snapshot", name]
+            del self.model.nodes[n, "snapshot", name]
             assert id  # its folder is left behind, as by a kill
 
-    @rule(n=st.integers(0, 1), name=st.sampled_from("xyz"), digest=blobs)
-    def tag(self, n: int, name: str, digest: str) -> None:
+    @rule(n=namespace, name=st.sampled_from("xyz"), digest=blobs)
+    def tag(self, n: str, name: str, digest: str) -> None:
         point(self.ns[n], name, digest)
-        self.images[n, name] = digest
+        self.model.nodes[n, "image", name] = Node(parts=[("content", digest)], root=True)
 
-    @rule(n=st.integers(0, 1), name=st.sampled_from("xyz"))
-    def untag(self, n: int, name: str) -> None:
-        if self.images.pop((n, name), None) is not None:
+    @rule(n=namespace, name=st.sampled_from("xyz"))
+    def untag(self, n: str, name: str) -> None:
+        if self.model.nodes.pop((n, "image", name), None) is not None:
             self.ns[n].images.delete(name)
 
-    @rule(n=st.integers(0, 1), id=st.sampled_from("pq"), name=snaps)
-    def run(self, n: int, id: str, name: str) -> None:
-        if (n, id) not in self.containers:
+    @rule(n=namespace, id=st.sampled_from("pq"), name=snaps)
+    def run(self, n: str, id: str, name: str) -> None:
+        if (n, "container", id) not in self.model.nodes:
             self.ns[n].containers.create(Container(id, snapshotter=DRIVER, snapshot_key=name))
-            self.containers[n, id] = name
+            self.model.nodes[n, "container", id] = Node(parts=[("snapshot", name)], root=True)
 
-    @rule(n=st.integers(0, 1), id=st.sampled_from("pq"))
-    def rm(self, n: int, id: str) -> None:
-        if self.containers.pop((n, id), None) is not None:
+    @rule(n=namespace, id=st.sampled_from("pq"))
+    def rm(self, n: str, id: str) -> None:
+        if self.model.nodes.pop((n, "container", id), None) is not None:
             self.ns[n].containers.delete(id)
 
-    @rule(n=st.integers(0, 1), id=st.sampled_from("lm"), flat=st.booleans(), held=st.lists(blobs, max_size=2),
+    @rule(n=namespace, id=st.sampled_from("lm"), flat=st.booleans(), held=st.lists(blobs, max_size=2),
           snaps=st.lists(snaps, max_size=1))  # fmt: skip
-    def lease(self, n: int, id: str, flat: bool, held: list[str], snaps: list[str]) -> None:
-        if (n, id) in self.leases:
+    def lease(self, n: str, id: str, flat: bool, held: list[str], snaps: list[str]) -> None:
+        if (n, id) in self.model.leases:
             self.ns[n].leases.delete(id)
-        labels = {"containerd.io/gc.expire": times.text(self.now + HOUR)}
-        if flat:
-            labels["containerd.io/gc.flat"] = "yes"
-        self.ns[n].leases.create(id, labels=labels)
         resources = [("content", d) for d in held] + [("snapshot", s) for s in snaps]
+        lease = Held(flat=flat, resources=resources, expires_ns=self.now + HOUR)
+        self.ns[n].leases.create(id, labels=lease.labels())
         for kind, name in resources:
             self.ns[n].leases.add_resource(id, kind if kind == "content" else f"snapshots/{DRIVER}", name)
-        self.leases[n, id] = (flat, resources)
+        self.model.leases[n, id] = lease
 
     @rule(later=st.booleans())
     def collect(self, later: bool) -> None:
         if later:
             self.now += 2 * HOUR
-            self.leases.clear()
         report = gc.collect(self.store.db, self.store.root, now_ns=self.now)
         assert report.errors == []
-        keep = self.reachable()
-        self.objects = {key: refs for key, refs in self.objects.items() if key in keep}
-        on_disk = {d[7:] for _, kind, d in self.objects if kind == "content"}
+        self.model.collect(self.now)
+        on_disk = {digest[7:] for n in NAMESPACES for digest in self.model.names(n, "content")}
         assert set(os.listdir(f"{self.store.root}/blobs/sha256")) == on_disk
-        ids = {str(i.id) for ns in self.ns for i in ns.snapshots(DRIVER).list()}
+        ids = {str(i.id) for ns in self.ns.values() for i in ns.snapshots(DRIVER).list()}
         base = f"{self.store.root}/snapshots/{DRIVER}"
         assert set(os.listdir(base) if os.path.isdir(base) else []) == ids
 
-    def reachable(self) -> set[tuple[int, str, str]]:
-        todo = [(n, "content", d) for (n, _), d in self.images.items()]
-        todo += [(n, "snapshot", s) for (n, _), s in self.containers.items()]
-        todo += [key for key, refs in self.objects.items() if ("root", "") in refs]
-        flat: list[tuple[int, str, str]] = []
-        for (n, _), (is_flat, resources) in self.leases.items():
-            (flat if is_flat else todo).extend((n, kind, name) for kind, name in resources)
-        seen: set[tuple[int, str, str]] = set()
-        while todo:
-            key = todo.pop()
-            if key not in seen:
-                seen.add(key)
-                todo += [(key[0], kind, name) for kind, name in self.objects.get(key, []) if kind != "root"]
-        # A snapshot under a flat lease needs its parents on disk.
-        for key in flat:
-            while key not in seen:
-                seen.add(key)
-                parents = [(key[0], k, name) for k, name in self.objects.get(key, []) if k == key[1] == "snapshot"]
-                key = parents[0] if parents else key
-        return seen
-
     @invariant()
     def nothing_else_was_lost(self) -> None:
-        for n, ns in enumerate(self.ns):
-            assert digests(ns) == {name for m, kind, name in self.objects if m == n and kind == "content"}
-            assert names(ns) == {name for m, kind, name in self.objects if m == n and kind == "snapshot"}
-            assert {i.name for i in ns.images.list()} == {name for m, name in self.images if m == n}
+        for n, ns in self.ns.items():
+            assert digests(ns) == self.model.names(n, "content")
+            assert names(ns) == self.model.names(n, "snapshot")
+            assert {i.name for i in ns.images.list()} == self.model.names(n, "image")
 
 
 TestHistory = History.TestCase

@@ -14,10 +14,11 @@ from vm import guest, qemu
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 CONTROLLERS = "tests/kernel/test_cgroups_v2_controllers.py"
-DEBIAN = "cpuset or passed_down or apparmor or goes_on or all_that"
+DEBIAN = "cpuset or passed_down or apparmor or goes_on or all_that or want_of_memory"
 DEBIAN_FILES = [
     CONTROLLERS, "tests/kernel/test_cgroups_v2.py",
     "tests/conformance/test_oci_apparmor.py", "tests/conformance/test_oci_checkpoint.py",
+    "tests/conformance/test_masud_tasks.py",
 ]  # fmt: skip
 
 # By the daemons that have monitors: masud, and containerd with our shim.
@@ -39,7 +40,7 @@ JOBS: dict[str, tuple[str, int, list[str]]] = {
     "systemd": ("systemd", 40, ["tests/conformance/test_oci_systemd.py"]),
     "systemd-v1": ("hybrid", 2, ["tests/conformance/test_oci_systemd_v1.py"]),
     # What User-mode Linux lacks; of CRIU's tests a few, for they take long (docs/conformance.md).
-    "debian": ("qemu", 13, ["-k", f"not (runc or restore_under or as_confined) and ({DEBIAN})", *DEBIAN_FILES]),
+    "debian": ("qemu", 16, ["-k", f"not (runc or restore_under or as_confined) and ({DEBIAN})", *DEBIAN_FILES]),
     "checkpoints": ("qemu", 4, ["-k", CHECKPOINTS, *CHECKPOINT_FILES]),
     "selinux": ("selinux", 7, ["-k", "not runc", "tests/conformance/test_oci_selinux.py"]),
 }

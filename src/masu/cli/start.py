@@ -1,4 +1,4 @@
-"""What both programs do first and last: standard fds, signals, the exit status."""
+"""What all programs but masud do first and last: standard fds, signals, the exit status."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(pack: str, finder: Finder | None) -> NoReturn:
 
 
 def run(program: str, args: list[str]) -> int:
-    """Runs a command line of `masu` or `masu-oci`; the exit status."""
+    """Runs a command line of one of our programs; the exit status."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         status = _main_of(program)(args)
@@ -54,8 +54,10 @@ def _main_of(program: str) -> Callable[[list[str]], int]:
         from masu.cli.oci import main
     elif program == "masu":
         from masu.cli.engine import main
+    elif program == "containerd-shim-masu-v2":
+        from masu.daemon.shim import main
     else:
-        sys.exit(f'masu: no program "{program}" (masu, masu-oci)')
+        sys.exit(f'masu: no program "{program}" (masu, masu-oci, containerd-shim-masu-v2)')
     return main
 
 

@@ -47,7 +47,10 @@ DEFAULTS: Table = {
     "imports": [],
     "disabled_plugins": [],
     "required_plugins": [],
-    "grpc": {"address": "", "uid": 0, "gid": 0, "max_recv_message_size": 16 << 20, "max_send_message_size": 16 << 20},
+    "grpc": {
+        "address": "", "uid": 0, "gid": 0, "max_recv_message_size": 16 << 20, "max_send_message_size": 16 << 20,
+        "tcp_address": "", "tcp_tls_ca": "", "tcp_tls_cert": "", "tcp_tls_key": "", "tcp_tls_common_name": "",
+    },
     "ttrpc": {"address": "", "uid": 0, "gid": 0},
     "debug": {"address": "", "uid": 0, "gid": 0, "level": "info", "format": "text"},
     "metrics": {"address": ""},
@@ -57,7 +60,7 @@ DEFAULTS: Table = {
             "pause_threshold": 0.02,
             "deletion_threshold": 0,
             "mutation_threshold": 100,
-            "schedule_delay": "0s",
+            "schedule_delay": "500ms",
             "startup_delay": "100ms",
         },
         TRANSFER: {"config_path": "", "max_concurrent_downloads": 3},
@@ -68,7 +71,6 @@ DEFAULTS: Table = {
 # containerd's, known and without effect here.
 _WITHOUT_EFFECT = {
     "": ("temp", "plugin_dir", "no_subreaper", "cgroup", "timeouts", "proxy_plugins", "stream_processors"),
-    "grpc": ("tcp_address", "tcp_tls_ca", "tcp_tls_cert", "tcp_tls_key", "tcp_tls_common_name"),
     "metrics": ("grpc_histogram",),
     TRANSFER: ("unpack_config", "image_pull_with_sync_fs", "check_platform_supported", "max_concurrent_uploaded_layers",
                "concurrent_layer_fetch_buffer", "max_concurrent_unpacks"),

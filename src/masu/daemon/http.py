@@ -34,8 +34,7 @@ class Http:
         """Raises what `Place` does."""
         runner = await cls._runner_of(application)
         place = Place(path, uid, gid)
-        with place.binding() as address:
-            await web.UnixSite(runner, address).start()
+        await web.SockSite(runner, place.bind()).start()
         return cls(runner, place)
 
     @staticmethod

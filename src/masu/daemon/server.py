@@ -1,176 +1,94 @@
-"""gRPC: services on a socket, in threads and in the event loop, each error as its status.
-
-What a client can cost is bounded: a message by `max_receive_bytes`, its streams by `max_streams` a connection (more
-wait on the client's side, by HTTP/2's own rule), the threads of all of them by the pool.
-"""
+"""gRPC: services on listening sockets, for as many clients as come."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+import socket
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
-import grpc
-import grpc.aio
-
-from masu.api.containerd.service import Call, Method, Service
+from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
-from masu.api.containerd.status import status_of
 from masu.daemon.calls import Calls
-from masu.errors import MasuError
+from masu.daemon.connection import Client, Limits, Served
+from masu.daemon.threads import Threads
+from masu.errors import Unavailable
 
-log = logging.getLogger("masud")
-T = TypeVar("T")
-# Of a stream, what is made at one time in a thread.
-_BATCH_BYTES = 1 << 20
-_BATCH_ITEMS = 200
+if TYPE_CHECKING:
+    import ssl
 
 # containerd's defaults.
 MESSAGE_BYTES = 16 << 20
 MAX_STREAMS = 1000
-THREADS = 32
+_BACKLOG = 4096
+# The path is its maker's: from Python 3.13 on asyncio would remove it at its end.
+_KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
-class Threads:
-    """The pool that calls of the engine run in."""
+class _Named(Client):
+    """A connection by TLS, of a client that has to be `name`, unless that is "". It is verified by then."""
 
-    def __init__(self, count: int = THREADS) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="masud")
+    def __init__(self, served: Served, name: str) -> None:
+        super().__init__(served)
+        self._name = name
 
-    async def run(self, function: Callable[..., T], *values: object) -> T:
-        """A caller that is cancelled waits all the same: a thread cannot be interrupted, and what it works on must
-        not be taken away from under it."""
-        done = asyncio.get_running_loop().run_in_executor(self._pool, function, *values)
-        try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            await asyncio.wait({done})
-            if not done.cancelled():
-                done.exception()  # seen: the cancellation is what is told
-            raise
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        certificate = transport.get_extra_info("peercert") or {}
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+        if self._name and self._name not in names:
+            cast(asyncio.Transport, transport).abort()
+            return
+        super().connection_made(transport)
 
 
 class Server:
     """Services for one site. `threads` is the caller's to close, after the server."""
 
-    def __init__(
-        self,
-        site: Site,
-        services: Iterable[Service],
-        threads: Threads,
-        *,
-        max_receive_bytes: int = MESSAGE_BYTES,
-        max_send_bytes: int = MESSAGE_BYTES,
-        max_streams: int = MAX_STREAMS,
-    ) -> None:
+    def __init__(self, site: Site, services: Iterable[Service], threads: Threads, limits: Limits) -> None:
         self.calls = Calls()
-        self._site = site
-        self._threads = threads
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", max_receive_bytes),
-                ("grpc.max_send_message_length", max_send_bytes),
-                ("grpc.max_concurrent_streams", max_streams),
-                # Two daemons on one address would share its calls.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
-        for service in services:
-            handlers = {method.name: self._handler(service.name(), method) for method in service.methods()}
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name(), handlers),))
+        paths = {
+            f"/{service.name()}/{method.name}": (service.name(), method)
+            for service in services
+            for method in service.methods()
+        }
+        self._served = Served(site, paths, threads, self.calls, limits)
+        self._listeners: list[asyncio.Server] = []
 
-    def listen(self, address: str) -> None:
-        """`unix:PATH`; before `start`. Raises RuntimeError when it cannot be bound."""
-        self._server.add_insecure_port(address)
+    async def listen(self, bound: socket.socket) -> None:
+        """From now on whoever connects to `bound` is served."""
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_unix_server(lambda: Client(self._served), sock=bound, backlog=_BACKLOG, **_KEPT)
+        self._listeners.append(listener)
 
-    async def start(self) -> None:
-        await self._server.start()
+    async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext, common_name: str = "") -> None:
+        """Likewise by TLS. With `common_name` only clients whose certificate bears it. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            listener = await loop.create_server(
+                lambda: _Named(self._served, common_name), host or None, port, ssl=context, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise Unavailable("address", f"{host}:{port}", error.errno or 0) from error
+        self._listeners.append(listener)
 
     async def stop(self, grace_s: float) -> None:
         """No new calls; those that go on have `grace_s` seconds."""
-        await self._server.stop(grace_s)
-
-    def _handler(self, service: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[method.streams_in, method.streams_out]
-        answer = self._stream(service, method) if method.streams_out else self._single(service, method)
-        serialize: Any = method.response.SerializeToString
-        return make(answer, method.request.FromString, serialize)
-
-    def _single(self, service: str, method: Method) -> Callable[..., Awaitable[Any]]:
-        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with self._answering(service, method, context) as call:
-                try:
-                    if method.in_loop:
-                        return await method.function(request, call)
-                    return await self._threads.run(method.function, request, call)
-                finally:
-                    # Most calls publish something; who listens need not wait for inotify.
-                    self._site.feed.wake()
-
-        return answer
-
-    def _stream(self, service: str, method: Method) -> Callable[..., AsyncIterator[Any]]:
-        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with self._answering(service, method, context) as call:
-                found = method.function(request, call)
-                async for item in found if method.in_loop else self._drain(found):
-                    yield item
-
-        return answer
-
-    @asynccontextmanager
-    async def _answering(
-        self, service: str, method: Method, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[Call]:
-        """Counts the call, and makes its error a status."""
-        self.calls.begin(service, method)
-        code = grpc.StatusCode.CANCELLED
+        served = self._served
+        served.is_stopping = True
+        for listener in self._listeners:
+            listener.close()
+        connections = list(served.connections)
         try:
-            yield self._call(context)
-            code = grpc.StatusCode.OK
-        except MasuError as error:
-            code, text = status_of(error)
-            log.debug("%s/%s: %s: %s", service, method.name, code.name, text)
-            await context.abort(code, text)
-        except Exception as error:
-            code = grpc.StatusCode.INTERNAL
-            log.error("%s/%s", service, method.name, exc_info=error)
-            await context.abort(code, f"{type(error).__name__}: {error}")
-        finally:
-            self.calls.end(service, method, code.name)
+            async with asyncio.timeout(grace_s):
+                await self._all_ended(connections)
+        except TimeoutError:
+            pass
+        for connection in connections:
+            connection.close()
+        await self._all_ended(connections)
 
-    async def _drain(self, items: Iterator[T]) -> AsyncIterator[T]:
-        try:
-            while batch := await self._threads.run(_batch, items):
-                for item in batch:
-                    yield item
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                await self._threads.run(close)
-
-    def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        found = context.invocation_metadata() or ()
-        return Call(self._site, {key: value for key, value in found if isinstance(value, str)}, self._threads)
-
-
-def _batch(items: Iterator[Any]) -> list[Any]:
-    """The next ones, as many as are worth a change of threads; empty at the end."""
-    found, size = [], 0
-    for item in items:
-        found.append(item)
-        size += item.ByteSize()
-        if size >= _BATCH_BYTES or len(found) >= _BATCH_ITEMS:
-            break
-    return found
+    async def _all_ended(self, connections: Iterable[Client]) -> None:
+        while any(each.running for each in connections):
+            self._served.ended.clear()
+            await self._served.ended.wait()

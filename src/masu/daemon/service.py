@@ -15,10 +15,12 @@ from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
 from masu.daemon import activation, warm
 from masu.daemon.config import GC, TRANSFER, Config
-from masu.daemon.server import Server, Threads
+from masu.daemon.connection import Limits
+from masu.daemon.server import Server
 from masu.daemon.sockets import Place
+from masu.daemon.threads import Threads
 from masu.daemon.ttrpc import Ttrpc
-from masu.errors import FailedPrecondition, Unavailable, closest
+from masu.errors import FailedPrecondition, closest
 from masu.linux import executable, process
 
 logger = logging.getLogger("masud")
@@ -67,6 +69,9 @@ class Daemon:
         held = await asyncio.to_thread(warm.hold)
         if held >= 0:
             stack.callback(os.close, held)
+        for error in await asyncio.to_thread(site.mounting.recover):
+            logger.warning("mounts of an earlier masud: %s", error)
+        stack.callback(site.release_mounts)
         site.collector.start()
         stack.callback(site.collector.stop)
         site.exits.start()
@@ -74,7 +79,7 @@ class Daemon:
         self._threads = Threads(config.number("masu", "threads"))
         stack.callback(self._threads.close)
         site.feed.start()
-        stack.push_async_callback(site.feed.stop)
+        stack.callback(site.feed.stop)
         follower = asyncio.create_task(self._follow(), name="exits")
         stack.callback(follower.cancel)
         await self._listen(stack)
@@ -89,28 +94,35 @@ class Daemon:
             self.site,
             services(self.site, config.texts("disabled_plugins")),
             self._threads,
-            max_receive_bytes=config.number("grpc", "max_recv_message_size"),
-            max_send_bytes=config.number("grpc", "max_send_message_size"),
-            max_streams=config.number("masu", "max_streams"),
+            Limits(
+                receive_bytes=config.number("grpc", "max_recv_message_size"),
+                send_bytes=config.number("grpc", "max_send_message_size"),
+                streams=config.number("masu", "max_streams"),
+            ),
         )
         self._require(config.texts("required_plugins"))
-        opened = activation.inherited()
-        if opened is not None:
-            self.address = str(opened.getsockname())
-            place = Place(f"{config.state}/activated.sock")
+        bound = activation.inherited()
+        if bound is not None:
+            self.address = str(bound.getsockname())
         else:
             place = Place(self.address, config.number("grpc", "uid"), config.number("grpc", "gid"))
-        stack.callback(place.close)
-        with place.binding() as address:
-            try:
-                self._server.listen(f"unix:{address}")
-            except RuntimeError as error:
-                raise Unavailable("socket", place.path, detail=str(error)) from None
-        await self._server.start()
+            stack.callback(place.close)
+            bound = place.bind()
+        await self._server.listen(bound)
         stack.push_async_callback(self._server.stop, GRACE_S)
-        if opened is not None:
-            relay = await activation.Relay.start(opened, place.address)
-            stack.push_async_callback(relay.close)
+        if address := config.text("grpc", "tcp_address"):
+            await self._listen_tcp(address)
+
+    async def _listen_tcp(self, address: str) -> None:
+        """For clients of other machines, encrypted in any case: who may call may be root here."""
+        from masu.daemon import tls
+
+        ca, cert, key, name = (
+            self.config.text("grpc", f"tcp_tls_{word}") for word in ("ca", "cert", "key", "common_name")
+        )
+        if not ca:
+            logger.warning("without tcp_tls_ca whoever reaches %s is let in, and may be root here", address)
+        await self._server.listen_tcp(*tls.host_port(address), tls.context(cert, key, ca), name)
 
     def _require(self, required: list[str]) -> None:
         """Raises FailedPrecondition for a plugin that is not there, or does not work here."""
@@ -137,7 +149,7 @@ class Daemon:
 
     async def _follow(self) -> None:
         """What other programs start on this state (`masu run`) is watched, too."""
-        found = await self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
+        found = self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
         async for event in found:
             await self._threads.run(self.site.exits.watch, event.namespace, str(event.payload.get("container_id")))
 

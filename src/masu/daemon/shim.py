@@ -27,12 +27,12 @@ import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, KernelError, MasuError, Unavailable
-from masu.linux import fds, spawn
+from masu.linux import fds, procfs, spawn
 from masu.runtime.container import check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
     from masu.api.proto import small
@@ -60,9 +60,9 @@ _FLAGS = {
 }  # fmt: skip
 
 
-def main(args: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     try:
-        flags, words = _parse(args)
+        flags, words = _parse(argv)
         if "v" in flags or "version" in flags:
             print(f"{PROGRAM}:\n  Version:  {VERSION}\n  Python:   {sys.version.split()[0]}")
             return 0
@@ -85,7 +85,7 @@ def main(args: list[str]) -> int:
         return 1
 
 
-def _parse(args: list[str]) -> tuple[dict[str, str], list[str]]:
+def _parse(args: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
     flags: dict[str, str] = {}
     at = 0
     while at < len(args) and args[at].startswith("-") and len(args[at]) > 1:
@@ -178,7 +178,7 @@ def _place(pid: int, cgroup: str) -> None:
 
         for path in set(cgroups.predict(cgroup, "").values()):
             _write(f"{path}/cgroup.procs", str(pid))
-    with open(f"/proc/{os.getppid()}/oom_score_adj") as file:
+    with open(f"/proc/{procfs.stat(spawn.caller_pid()).ppid}/oom_score_adj") as file:
         score = min(int(file.read()) + 1, _MAX_OOM_SCORE_ADJ)
     try:
         _write(f"/proc/{pid}/oom_score_adj", str(score))

@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from masu.errors import AlreadyExists, FailedPrecondition
+from masu.errors import AlreadyExists, FailedPrecondition, KernelError
 
 _SUN_PATH = 107
 
@@ -46,18 +44,22 @@ class Place:
             raise AlreadyExists("socket", self.path, detail="a daemon listens there")
         os.unlink(self.path)
 
-    @contextmanager
-    def binding(self) -> Iterator[str]:
-        """Inside, a socket bound to the given address is nobody's but its owner's; afterwards it is open to those
-        that it is for. The umask is the process's: nothing else may make files meanwhile."""
+    def bind(self) -> socket.socket:
+        """A socket that does not block and does not listen yet; nobody's but its owner's until it is open to those that
+        it is for. The umask is the process's: nothing else may make files meanwhile. Raises KernelError."""
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         before = os.umask(0o177)
         try:
-            yield self.address
+            bound.bind(self.address)
+        except OSError as error:
+            bound.close()
+            raise KernelError("bind", self.path, error.errno or 0) from error
         finally:
             os.umask(before)
         if self._uid or self._gid:
             os.chown(self.address, self._uid, self._gid)
             os.chmod(self.address, 0o660)
+        return bound
 
     def close(self) -> None:
         """The socket goes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 
 from google.protobuf.any_pb2 import Any
@@ -28,9 +27,7 @@ class Ttrpc:
     def __init__(self, site: Site, path: str, uid: int = 0, gid: int = 0) -> None:
         self._site = site
         self._place = Place(path, uid, gid)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        with self._place.binding() as address:
-            listener.bind(address)
+        listener = self._place.bind()
         listener.listen(_BACKLOG)
         self._loop = Loop()
         self._server = Server(self._loop, listener, _tell)

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from masu.errors import InvalidArgument, KernelError, NotFound, Unavailable
+from masu.errors import InvalidArgument, KernelError, NotFound
 
 _INPUT_BYTES = 4 << 20
+_TIMEOUT_S = 30.0
 # What Go's templates make of a call without pipes: a word, perhaps with a text.
 _ACTION = re.compile(r'\{\{-?\s*([a-z]+)(?:\s+("(?:[^"\\]|\\.)*"))?\s*-?\}\}')
 
@@ -20,11 +21,12 @@ def publish(address: str, namespace: str, topic: str) -> None:
 
     Raises InvalidArgument, Unavailable when nobody listens at `address`.
     """
-    import grpc  # late: a quarter of a second that hooks need not wait for
+    # Late: hooks need not wait for it.
     from google.protobuf.any_pb2 import Any
     from google.protobuf.message import DecodeError
 
     from masu.api.containerd.service import NAMESPACE_HEADER
+    from masu.api.grpc import client
     from masu.api.proto import events_pb2 as pb
 
     if not topic:
@@ -34,14 +36,8 @@ def publish(address: str, namespace: str, topic: str) -> None:
     except DecodeError as error:
         raise InvalidArgument("event", detail=f"no protobuf Any on standard input: {error}") from None
     service = pb.DESCRIPTOR.services_by_name["Events"]
-    with grpc.insecure_channel(f"unix:{address}") as channel:
-        call: Callable[..., object] = channel.unary_unary(
-            f"/{service.full_name}/Publish", request_serializer=pb.PublishRequest.SerializeToString
-        )
-        try:
-            call(pb.PublishRequest(topic=topic, event=event), metadata=((NAMESPACE_HEADER, namespace),), timeout=30)
-        except grpc.RpcError as error:
-            raise Unavailable("publish", topic, detail=str(error.details())) from None
+    request = pb.PublishRequest(topic=topic, event=event).SerializeToString()
+    client.call(address, f"/{service.full_name}/Publish", request, {NAMESPACE_HEADER: namespace}, _TIMEOUT_S)
 
 
 def oci_hook(words: Sequence[str]) -> None:

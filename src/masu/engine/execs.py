@@ -116,7 +116,8 @@ def start(
                 raise FailedPrecondition("container", record.name, detail="has just stopped") from error
             births.rename_places(error)
         raise
-    with engine.ns.transaction():
+    # Nothing of an exec outlives a power cut, so what is told of it need not (here and in `finish`).
+    with engine.ns.transaction(durable=False):
         who = {"container_id": record.id, "exec_id": id}
         engine.ns.events.publish("/tasks/exec-added", who)
         engine.ns.events.publish("/tasks/exec-started", who)
@@ -138,15 +139,14 @@ def _sweep(parent: str) -> None:
 def finish(engine: Engine, session: ExecSession, status: int) -> None:
     """Publishes the end of an exec and removes what it left."""
     ended = session.exit()
-    engine.ns.events.publish(
-        "/tasks/exit",
-        {
-            "container_id": session.container_id,
-            "id": session.id,
-            "exit_status": status,
-            "exited_at": ended.exited_at if ended else times.now(),
-        },
-    )
+    told = {
+        "container_id": session.container_id,
+        "id": session.id,
+        "exit_status": status,
+        "exited_at": ended.exited_at if ended else times.now(),
+    }
+    with engine.ns.transaction(durable=False):
+        engine.ns.events.publish("/tasks/exit", told)
     session.close()
 
 

@@ -64,10 +64,20 @@ def detached(rootfs: Rootfs) -> int:
 def _detached(item: Mount) -> int:
     if item.type in _PRIVATE:
         return mounted.detached([Mount(item.type, item.source, item.options)])
-    options = mount.parse_options(item.options, "rootfs")
+    device, source = -1, item.source
+    options = mount.parse_options(tuple(each for each in item.options if each != "loop"), "rootfs")
     if options.bind:
         return mounted.detached([Mount("bind", item.source, item.options)])
-    return mount.new_mount(item.type, item.source, (*options.sb_options, *options.data), attr=options.attr_set)
+    if "loop" in item.options:
+        from masu.linux import loop
+
+        # The mount is its last user, so it is free again with that.
+        device, source = loop.attach(source, read_only="ro" in item.options, autoclear=True)
+    try:
+        return mount.new_mount(item.type, source, (*options.sb_options, *options.data), attr=options.attr_set)
+    finally:
+        if device >= 0:
+            os.close(device)
 
 
 def unmount_all(target: str) -> None:

@@ -20,6 +20,7 @@ from masu.isolation import namespaces
 from masu.isolation.monitors import Plumbing
 from masu.linux import cgroups, fds, procfs, spawn
 from masu.linux.cgroups.layout import parse_proc_cgroup
+from masu.plan.build import SYNC_MEMORY
 from masu.plan.draft import Draft
 from masu.plan.mounts import add_root_file_system
 from masu.plan.ops import NONE, Op
@@ -284,10 +285,16 @@ class _Birth(Answers):
         self._container = container
         self._on_ready = on_ready
 
+    def sync(self, name: str, pid: int) -> bytes:
+        if name != SYNC_MEMORY:
+            return super().sync(name, pid)
+        paths = self._container.facts.cgroup_paths = _cgroups_of(pid)
+        # Of cgroup v2 there is one for all, which has memory.events unless v1 has the controller.
+        return os.fsencode(paths.get("memory") or paths.get("", ""))
+
     def ready(self, pid: int, pidfd: int) -> bytes:
         facts = self._container.facts
         facts.pid, facts.start_time = pid, procfs.start_time(pid)
-        facts.cgroup_paths = _cgroups_of(pid)
         self._container.save()
         if self._on_ready is not None:
             self._on_ready(self._container)
@@ -298,6 +305,10 @@ class _Exec(Answers):
     def __init__(self, on_ready: Callable[[int], None] | None) -> None:
         super().__init__([])
         self._on_ready = on_ready
+
+    def sync(self, name: str, pid: int) -> bytes:
+        # Its container's monitor watches for both.
+        return b"" if name == SYNC_MEMORY else super().sync(name, pid)
 
     def ready(self, pid: int, pidfd: int) -> bytes:
         if self._on_ready is not None:

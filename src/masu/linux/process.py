@@ -8,7 +8,7 @@ from masu.linux import _sys, spawn
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23  # Linux 5.14
 
 
 def become_subreaper() -> None:
@@ -36,16 +36,18 @@ def gain_no_privileges() -> None:
 
 
 def own_memory() -> None:
-    """Takes copies of all pages that we share with our parent since fork(2), and would copy one by one when we write.
-    Without effect where the kernel lacks memory for it."""
+    """Takes copies of all pages that we share with our parent since fork(2), and would copy one by one when we write;
+    and has programs and libraries at hand, whose pages fork(2) leaves to be found again. Without effect where the
+    kernel lacks memory for it."""
     with open("/proc/self/maps") as maps:
         lines = maps.read().splitlines()
     for line in lines:
         fields = line.split(None, 5)
-        if fields[1] == "rw-p":
+        how = {"rw-p": _MADV_POPULATE_WRITE, "r-xp": _MADV_POPULATE_READ}.get(fields[1])
+        if how is not None:
             begin, end = (int(number, 16) for number in fields[0].split("-"))
             try:
-                _sys.madvise(begin, end - begin, _MADV_POPULATE_WRITE)
+                _sys.madvise(begin, end - begin, how)
             except OSError:
                 continue
 

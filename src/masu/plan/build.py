@@ -35,6 +35,7 @@ SYNC_MAP = "map"
 SYNC_NETWORK = "network"
 SYNC_RUNTIME_HOOKS = "createRuntime"
 SYNC_CRIU = "criu"
+SYNC_MEMORY = "memory"  # of another runtime's process: the directory of its memory cgroup is the answer
 
 
 def build(config: Config, rootfs: Rootfs, host: Host, wishes: Wishes, warnings: list[str] | None = None) -> list[Op]:

@@ -76,6 +76,35 @@ def overlay_options() -> list[str]:
     return options
 
 
+def maps_ids(root: str) -> bool:
+    """Whether layers in `root` can be shown with the ids of a user namespace: id-mapped mounts below an overlay, which
+    are up to the file system (Linux 5.19 on; mount_setattr(2)). Tries it."""
+    from masu.errors import MasuError
+    from masu.snapshots.mounted import detached
+    from masu.store.trees import make_locked, remove_tree
+
+    try:
+        folder, lock = make_locked(f"{root}/snapshots/probe-")
+    except OSError:
+        return False
+    try:
+        for name in ("one", "two"):
+            os.mkdir(f"{folder}/{name}")
+        base = escape(folder)
+        options = [*overlay_options(), f"lowerdir={base}/one:{base}/two", "uidmap=0:4711:1", "gidmap=0:4712:1"]
+        fd = detached([Mount("overlay", "overlay", options)])
+        try:
+            seen = os.fstat(fd)
+            return (seen.st_uid, seen.st_gid) == (4711, 4712)
+        finally:
+            os.close(fd)
+    except (MasuError, OSError):
+        return False
+    finally:
+        os.close(lock)
+        remove_tree(folder)
+
+
 def why_not(root: str) -> str:
     """Why overlayfs does not work with layers in `root`; "" when it does. Tries a real, detached mount.
 

@@ -122,7 +122,7 @@ class Store:
     def delete_namespace(self, name: str) -> None:
         """Raises NotFound, FailedPrecondition when there is still something in it."""
         with self.db.write() as tx:
-            for noun in ("images", "containers", "snapshots", "content", "sandboxes"):
+            for noun in ("images", "containers", "snapshots", "content", "sandboxes", "mounts"):
                 if tx.row(f"SELECT 1 FROM {noun} WHERE ns=? LIMIT 1", (name,)) is not None:
                     raise FailedPrecondition("namespace", name, detail=f"still has {noun}")
             if name not in self.namespaces():

@@ -85,6 +85,11 @@ MIGRATIONS: tuple[str, ...] = (
         ns TEXT NOT NULL, id TEXT NOT NULL, labels TEXT NOT NULL, record TEXT NOT NULL, state TEXT NOT NULL,
         created_at TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY(ns, id)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE mounts(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, ns TEXT NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL,
+        lease TEXT NOT NULL, boot TEXT NOT NULL, record TEXT NOT NULL, created_at TEXT NOT NULL, UNIQUE(ns, name));
+    """,
 )
 
 # The first to open the database after everybody has left reads all of the WAL that is not in the database yet

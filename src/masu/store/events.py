@@ -1,10 +1,13 @@
 """The event table: append only, one sequence for all namespaces, containerd's topics.
 
-Nobody is told: who wants events asks `since()` the last sequence number it has seen, and misses none, however long
-it was away (up to the newest `KEPT`, which the garbage collector leaves).
+Who wants events asks `since()` the last sequence number it has seen, and misses none, however long it was away (up to
+the newest `KEPT`, which the garbage collector leaves). When to ask: the times of the file `published` change right
+after a commit that has events; a publisher that is killed just then leaves them as they were.
 """
 
 from __future__ import annotations
+
+import os
 
 from masu.errors import InvalidArgument
 from masu.spec import times
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     from masu.store.db import Database, Row
 
 KEPT = 50_000
+
+
+def published(db: Database) -> str:
+    """The path of the file that tells of new events."""
+    return f"{os.path.dirname(db.path)}/published"
 
 
 class Event:
@@ -53,7 +61,14 @@ class Events:
                 "INSERT INTO events(ns, topic, payload, time) VALUES(?,?,?,?)",
                 (self._ns, topic, checks.dump(payload), time or times.now()),
             )
+            tx.after_commit(self._tell)
             return tx.last_id()
+
+    def _tell(self) -> None:
+        try:
+            os.utime(published(self._db))
+        except OSError:
+            pass  # who listens looks by itself, later
 
     def since(self, seq: int, limit: int = 1000, *, topic: str = "") -> list[Event]:
         """Up to `limit` events after number `seq`, oldest first; with `topic` those whose topic begins so."""

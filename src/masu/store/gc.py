@@ -1,12 +1,15 @@
 """Garbage collection: mark from the roots, sweep the rest. The labels are containerd's (docs/garbage-collection.md).
 
-    roots       leases that are not over (their resources; with containerd.io/gc.flat only these, not what they
-                refer to) · images (target and labels) · containers (snapshot and labels) ·
+    roots       leases that are not over (their resources; with containerd.io/gc.flat only these and what they cannot
+                do without, not what their labels name) · images (target and labels) · containers (snapshot and
+                labels) · sandboxes (labels) · writes that somebody was at within a day ·
                 anything with the label containerd.io/gc.root
     references  containerd.io/gc.ref.content[.x]            -> a digest
+                containerd.io/gc.ref.image[.x]              -> an image's name
                 containerd.io/gc.ref.snapshot.<driver>[/x]  -> a snapshot name
+                containerd.io/gc.ref.mount[.x]              -> a mount's name (activations.py)
                 containerd.io/gc.bref.{content,snapshot.<driver>,image,container}[.x]: the other way round, kept as
-                long as that is kept
+                long as that is kept; on mounts, too
                 a snapshot -> its parent; an unfinished write -> the digest it expects
     ended by    containerd.io/gc.expire on leases and images; an image that something else keeps stays
 
@@ -23,6 +26,7 @@ import os
 import time
 
 from masu.errors import MasuError
+from masu.spec import times
 from masu.store import checks, content, events, ingest, leases
 from masu.store.trees import remove_tree
 
@@ -31,11 +35,10 @@ if TYPE_CHECKING:
     from masu.store.content import Folders
     from masu.store.db import Database, Transaction
 
-    Node = tuple[str, str, str]  # kind ("content", "snapshots/<driver>", "ingests", "image", "container"), ns, name
+    Node = tuple[str, str, str]  # kind ("content", "snapshots/<driver>", "ingests", "image", "container", …), ns, name
 
 ROOT = "containerd.io/gc.root"
-REF_CONTENT = "containerd.io/gc.ref.content"
-REF_SNAPSHOT = "containerd.io/gc.ref.snapshot."
+REF = "containerd.io/gc.ref."
 BREF = "containerd.io/gc.bref."
 
 # An unfinished write that no lease holds and nobody touches: containerd waits a day, too.
@@ -115,6 +118,8 @@ class _Marker:
     def run(self) -> set[Node]:
         self._images()
         self._containers()
+        self._sandboxes()
+        self._mounts()
         self._content()
         self._snapshots()
         self._ingests()
@@ -136,19 +141,13 @@ class _Marker:
         for name, value in labels.items():
             if not name.startswith("containerd.io/gc."):
                 continue
-            if name == REF_CONTENT or name.startswith((REF_CONTENT + ".", REF_CONTENT + "/")):
-                self._edge(node, ("content", node[1], value))
-            elif name.startswith(REF_SNAPSHOT):
-                driver = name[len(REF_SNAPSHOT) :].partition("/")[0]
-                self._edge(node, (f"snapshots/{driver}", node[1], value))
+            if name.startswith(REF):
+                if kind := _kind(name[len(REF) :], ("content", "image", "mount")):
+                    self._edge(node, (kind, node[1], value))
             elif name.startswith(BREF):
-                kind = name[len(BREF) :]
-                for prefix in ("content", "image", "container"):
-                    if kind == prefix or kind.startswith((prefix + ".", prefix + "/")):
-                        self._edge((prefix, node[1], value), node)
-                if kind.startswith("snapshot."):
-                    self._edge((f"snapshots/{kind[9:].partition('/')[0]}", node[1], value), node)
-            elif name == ROOT and node[0] not in ("image", "container"):
+                if kind := _kind(name[len(BREF) :], ("content", "image", "container")):
+                    self._edge((kind, node[1], value), node)
+            elif name == ROOT and (node[0] == "content" or node[0].startswith("snapshots/")):
                 self.roots.append(node)
         return labels
 
@@ -176,6 +175,19 @@ class _Marker:
             if driver and key:
                 self._edge(node, (f"snapshots/{driver}", ns, key))
 
+    def _sandboxes(self) -> None:
+        for ns, id, text in self.tx.rows("SELECT ns, id, labels FROM sandboxes"):
+            node = ("sandbox", ns, id)
+            self.roots.append(node)
+            self._add_labels(node, text)
+
+    def _mounts(self) -> None:
+        for ns, name, text, record in self.tx.rows("SELECT ns, name, labels, record FROM mounts"):
+            node = ("mount", ns, name)
+            self._add_labels(node, text)
+            if record == "{}":
+                self.roots.append(node)  # is just being made
+
     def _content(self) -> None:
         for ns, digest, text in self.tx.rows("SELECT ns, digest, labels FROM content"):
             self._add_labels(("content", ns, digest), text)
@@ -192,8 +204,13 @@ class _Marker:
     def _ingests(self) -> None:
         for name in _files(self.folders.ingest):
             found = ingest.read_status(f"{self.folders.ingest}/{name}")
-            if found is not None and found[1].expected:
-                self._edge(("ingests", found[0], found[1].ref), ("content", found[0], found[1].expected))
+            if found is None:
+                continue
+            node = ("ingests", found[0], found[1].ref)
+            if found[1].expected:
+                self._edge(node, ("content", found[0], found[1].expected))
+            if times.parse(found[1].updated_at) > self.now_ns - INGEST_IDLE_S * times.SECOND:
+                self.roots.append(node)
 
     def _leases(self) -> None:
         for ns, id, text in self.tx.rows("SELECT ns, id, labels FROM leases"):
@@ -206,8 +223,31 @@ class _Marker:
             flat = leases.FLAT in labels
             if not flat:
                 self.roots.append(node)
+            for (name,) in self.tx.rows("SELECT name FROM mounts WHERE ns=? AND lease=?", (ns, id)):
+                self.roots.append(("mount", ns, name))
             for kind, name in self.tx.rows("SELECT type, id FROM lease_resources WHERE ns=? AND lease=?", (ns, id)):
-                (self.flat if flat else self.roots).append((kind, ns, name))
+                self._held(("image" if kind == "images" else kind, ns, name), flat)
+
+    def _held(self, node: Node, flat: bool) -> None:
+        # By any lease an unfinished write is held with what it is to become.
+        if not flat or node[0] == "ingests":
+            self.roots.append(node)
+            return
+        self.flat.append(node)
+        if node[0] == "image":
+            row = self.tx.row("SELECT digest FROM images WHERE ns=? AND name=?", node[1:])
+            if row is not None:
+                self.flat.append(("content", node[1], row[0]))
+
+
+def _kind(words: str, kinds: tuple[str, ...]) -> str:
+    # Of "content", "content.x", "content/x", "snapshot.driver", "snapshot.driver/x": the node's; "" of others.
+    if words.startswith("snapshot."):
+        return f"snapshots/{words[9:].partition('/')[0]}"
+    for kind in kinds:
+        if words == kind or words.startswith((kind + ".", kind + "/")):
+            return kind
+    return ""
 
 
 def _sweep_images(tx: Transaction, images: list[Node], report: GcReport) -> None:
@@ -222,6 +262,10 @@ def _sweep_rows(tx: Transaction, marked: set[Node], report: GcReport) -> None:
         if ("content", ns, digest) not in marked:
             tx.execute("DELETE FROM content WHERE ns=? AND digest=?", (ns, digest))
             report.content.append((ns, digest))
+    # What is mounted there is taken down by who has mounted it.
+    for ns, name in tx.rows("SELECT ns, name FROM mounts"):
+        if ("mount", ns, name) not in marked:
+            tx.execute("DELETE FROM mounts WHERE ns=? AND name=?", (ns, name))
     # Children have higher ids than their parents; a marked child has marked its parents, except under a flat lease,
     # which holds a snapshot and not what it is built on: the disk needs the parents all the same.
     needed: set[int] = set()
@@ -260,7 +304,7 @@ def _sweep_ingests(db: Database, folders: Folders, marked: set[Node], now_ns: in
         if found is not None and ("ingests", found[0], found[1].ref) in marked:
             continue
         size = found[1].offset if found is not None else 0
-        if ingest.remove_ingest(folder, idle_before_ns=now_ns - INGEST_IDLE_S * 1_000_000_000):
+        if ingest.remove_ingest(folder, idle_before_ns=now_ns - INGEST_IDLE_S * times.SECOND):
             report.ingests += 1
             report.freed_bytes += size
             if found is not None:

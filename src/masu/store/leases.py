@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import AlreadyExists, InvalidArgument, NotFound
+from masu.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from masu.spec import times
 from masu.store import checks
 from masu.store.content import add_to_lease
@@ -37,7 +37,7 @@ class Lease:
 
 
 class Resource:
-    """What a lease holds: type "content" (id a digest), "snapshots/<driver>" (a key) or "ingests" (a ref)."""
+    """What a lease holds: type "content" (id a digest), "snapshots/<driver>" (a key), "ingests" (a ref) or "images"."""
 
     __slots__ = ("id", "type")
 
@@ -155,8 +155,9 @@ def _check_resource(type: str, id: str) -> None:
         checks.digest(id)
     elif type.startswith("snapshots/"):
         checks.identifier("snapshotter", type[10:])
-    elif type != "ingests":
-        raise InvalidArgument("resource type", type, detail='allowed are "content", "ingests" and "snapshots/<driver>"')
+    elif type not in ("images", "ingests"):
+        allowed = 'there are "content", "images", "ingests" and "snapshots/<driver>"'
+        raise Unimplemented("resource type", type, detail=allowed)
 
 
 def is_over(labels: Mapping[str, str], now_ns: int) -> bool:

@@ -21,7 +21,8 @@ log = logging.getLogger("masud")
 
 class Settings:
     """As in containerd's `io.containerd.gc.v1.scheduler`; times in seconds. With a `deletion_threshold` that many
-    removals make it run at once, without one the first does, after the pause."""
+    removals make it run at once, without one the first does, after the pause. containerd has no delay: but who removes
+    something mostly has more to do, and should not share the processor with what follows from it."""
 
     __slots__ = ("deletion_threshold", "pause_threshold", "schedule_delay_s", "startup_delay_s")
 
@@ -30,7 +31,7 @@ class Settings:
         *,
         pause_threshold: float = 0.02,
         deletion_threshold: int = 0,
-        schedule_delay_s: float = 0.0,
+        schedule_delay_s: float = 0.5,
         startup_delay_s: float = 0.1,
     ) -> None:
         # containerd, too, lets it take no more than half of the time.

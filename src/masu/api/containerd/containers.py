@@ -13,7 +13,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import containers_pb2 as pb
 from masu.engine import births
 from masu.engine.records import Record
@@ -29,6 +29,7 @@ _FIELDS = {"labels": True, "spec": False, "extensions": True, "image": False, "s
 class Containers(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Containers"]
 
+    @brief
     def get(self, request: pb.GetContainerRequest, call: Call) -> pb.GetContainerResponse:
         record = _find(request.id, call)
         if OWN not in record.extensions and not record.spec:

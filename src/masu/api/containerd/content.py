@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.containerd.status import OutOfRange
 from masu.api.proto import content_pb2 as pb
 from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound
@@ -29,11 +29,14 @@ from masu.store.ingest import Status, Writer
 
 _BLOCK = 100
 _CHUNK_BYTES = 1 << 20
+# The whole of a manifest; what is read before anything else has a turn.
+_FIRST_CHUNK_BYTES = 64 << 10
 
 
 class Content(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Content"]
 
+    @brief
     def info(self, request: pb.InfoRequest, call: Call) -> pb.InfoResponse:
         return pb.InfoResponse(info=_message(call.ns.content.info(request.digest)))
 
@@ -62,6 +65,7 @@ class Content(Service):
         self.site.collector.dirty()
         return Empty()
 
+    @brief
     def read(self, request: pb.ReadContentRequest, call: Call) -> Iterator[pb.ReadContentResponse]:
         fd = call.ns.content.open(request.digest)
         try:
@@ -69,11 +73,11 @@ class Content(Service):
             if begin > whole:
                 raise OutOfRange(f"read past object length {whole} bytes")
             end = min(begin + request.size, whole) if request.size > 0 else whole
-            at = begin
-            while at < end and (data := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
+            at, chunk = begin, _FIRST_CHUNK_BYTES
+            while at < end and (data := os.pread(fd, min(chunk, end - at), at)):
                 # Offsets count from where the reading began.
                 yield pb.ReadContentResponse(offset=at - begin, data=data)
-                at += len(data)
+                at, chunk = at + len(data), _CHUNK_BYTES
         finally:
             os.close(fd)
 

@@ -33,7 +33,7 @@ class Events(Service):
         """The events of all namespaces from now on, until the client hangs up."""
         wanted = filters.parse(request.filters)
         feed = self.site.feed
-        subscription = await feed.subscribe(lambda event: wanted(event_messages.fields(event)))
+        subscription = feed.subscribe(lambda event: wanted(event_messages.fields(event)))
         try:
             async for event in subscription:
                 yield event_messages.envelope(event)

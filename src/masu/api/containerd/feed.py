@@ -1,9 +1,11 @@
 """Events to whoever listens: from the store's table, which every process of the state directory writes, in its order.
 
-    any process ── COMMIT ──► meta.db ──(inotify: its log was written)──► feed ──► each subscriber's buffer ──► client
+    any process ── COMMIT, `published` ──(inotify)──► feed ──► each subscriber's buffer ──► client
 
-A writer's pages are in the log a little before its commit can be seen, so the feed looks again for a while. A
-subscriber that is slower than the events has a buffer of a stated length; beyond it, its stream ends with
+A publisher that was killed between the two has written the database all the same: after any write there is a look some
+time later. Looks are in the event loop: one query, for which a thread would take longer to wake up.
+
+A subscriber that is slower than the events has a buffer of a stated length; beyond it, its stream ends with
 ResourceExhausted, and nobody else's.
 """
 
@@ -11,21 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from masu.errors import KernelError, MasuError, ResourceExhausted
 from masu.linux.watch import Watch
 from masu.store import Event, Store
+from masu.store.events import published
 
 log = logging.getLogger("masud")
-T = TypeVar("T")
 BUFFER = 10_000
 _BATCH = 1000
-# After a write was seen: when to look, in seconds. A commit waits for its fsync.
-_LOOKS_S = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+# After the database was written: a commit waits for its fsync.
+_LATER_S = 0.5
 _WITHOUT_INOTIFY_S = 0.2
 
 
@@ -62,47 +63,41 @@ class Subscription:
 
 
 class Feed:
-    """Of one store. `start` and the rest belong to one event loop; `wake` may be called there when it is known that
-    something was published."""
+    """Of one store; belongs to one event loop."""
 
     def __init__(self, store: Store, *, buffer: int = BUFFER) -> None:
         self._store = store
         self._buffer = buffer
         self._subscriptions: set[Subscription] = set()
-        self._written = asyncio.Event()
-        self._looking = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._watch: Watch | None = None
         self._seq = 0
-        # Of its own: it must not wait for those who work long.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="masud-events")
+        self._watches: list[Watch] = []
+        self._later: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._seq = self._store.events.last()
+        told = published(self._store.db)
         try:
-            self._watch = Watch()
-            self._watch.add(self._store.root)
-            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed)
-        except KernelError as error:
+            os.close(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            self._watch(told, self._look)
+            self._watch(self._store.root, lambda: self._look_later(_LATER_S))
+        except (KernelError, OSError) as error:
             log.warning("events are looked for every %g s: %s", _WITHOUT_INOTIFY_S, error)
-            self._watch = None
-        self._task = asyncio.create_task(self._run(), name="events")
+            self._look_later(_WITHOUT_INOTIFY_S)
 
-    async def stop(self) -> None:
-        if self._watch is not None:
-            asyncio.get_running_loop().remove_reader(self._watch.fileno())
-            self._watch.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        self._thread.shutdown()
+    def stop(self) -> None:
+        for watch in self._watches:
+            self._loop.remove_reader(watch.fileno())
+            watch.close()
+        self._watches.clear()
+        if self._later is not None:
+            self._later.cancel()
 
-    async def subscribe(self, wanted: Callable[[Event], bool]) -> Subscription:
+    def subscribe(self, wanted: Callable[[Event], bool]) -> Subscription:
         """From now on; to be given back to `unsubscribe`."""
         made = Subscription(wanted, self._buffer)
-        async with self._looking:
-            made.after = await self._ask(self._store.events.last)
-            self._subscriptions.add(made)
+        made.after = self._store.events.last()
+        self._subscriptions.add(made)
         return made
 
     @property
@@ -112,47 +107,32 @@ class Feed:
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
-    def wake(self) -> None:
-        self._written.set()
+    def _watch(self, path: str, react: Callable[[], None]) -> None:
+        watch = Watch()
+        self._watches.append(watch)
+        watch.add(path)
+        self._loop.add_reader(watch.fileno(), lambda: react() if watch.changed() else None)
 
-    async def _ask(self, function: Callable[..., T], *values: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
+    def _look_later(self, delay_s: float) -> None:
+        if self._later is None:
+            self._later = self._loop.call_later(delay_s, self._look_at_last)
 
-    def _changed(self) -> None:
-        if self._watch is not None and self._watch.changed():
-            self.wake()
+    def _look_at_last(self) -> None:
+        self._later = None
+        self._look()
+        if not self._watches:
+            self._look_later(_WITHOUT_INOTIFY_S)
 
-    async def _run(self) -> None:
-        while True:
-            await self._wait()
-            for pause_s in _LOOKS_S:
-                await asyncio.sleep(pause_s)
-                try:
-                    if await self._look():
-                        break
-                except MasuError as error:
-                    log.error("events: %s", error)
-                    break
-
-    async def _wait(self) -> None:
-        if self._watch is not None:
-            await self._written.wait()
-        else:
-            await asyncio.sleep(_WITHOUT_INOTIFY_S)
-        self._written.clear()
-
-    async def _look(self) -> bool:
-        """Whether there was something."""
-        async with self._looking:
-            if not self._subscriptions:
-                # Who comes later begins with what is to come.
-                before, self._seq = self._seq, await self._ask(self._store.events.last)
-                return self._seq != before
-            found = await self._ask(self._store.events.since, self._seq, _BATCH)
-            for event in found:
-                self._seq = event.seq
-                for subscription in self._subscriptions:
-                    subscription.take(event)
+    def _look(self) -> None:
+        try:
+            found = self._store.events.since(self._seq, _BATCH)
+        except MasuError as error:
+            log.error("events: %s", error)
+            self._look_later(_LATER_S)
+            return
+        for event in found:
+            self._seq = event.seq
+            for subscription in self._subscriptions:
+                subscription.take(event)
         if len(found) == _BATCH:
-            self.wake()
-        return bool(found)
+            self._loop.call_soon(self._look)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import images_pb2 as pb
 from masu.errors import InvalidArgument, NotFound
 from masu.spec.image import Descriptor
 from masu.store import Image
 from masu.store.checks import merge_labels
+from masu.store.leases import EXPIRE
 
 _FIELDS = {"labels": True, "target": False, "annotations": True}
 
@@ -18,6 +19,7 @@ _FIELDS = {"labels": True, "target": False, "annotations": True}
 class Images(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Images"]
 
+    @brief
     def get(self, request: pb.GetImageRequest, call: Call) -> pb.GetImageResponse:
         return pb.GetImageResponse(image=message(call.ns.images.get(request.name)))
 
@@ -28,7 +30,10 @@ class Images(Service):
     def create(self, request: pb.CreateImageRequest, call: Call) -> pb.CreateImageResponse:
         given = _named(request.image)
         image = Image(given.name, values.descriptor(given.target), given.labels)
-        return pb.CreateImageResponse(image=message(call.ns.images.create(image)))
+        with call.ns.transaction():
+            created = call.ns.images.create(image)
+            _hold(created, call)
+        return pb.CreateImageResponse(image=message(created))
 
     def update(self, request: pb.UpdateImageRequest, call: Call) -> pb.UpdateImageResponse:
         given, ns = _named(request.image), call.ns
@@ -45,6 +50,7 @@ class Images(Service):
                 changes = values.masked_labels(old, given.target.annotations, masked["annotations"])
                 image.target = _annotated(image.target, merge_labels(dict(old), changes))
             updated = ns.images.update(image)
+            _hold(updated, call)
         self.site.collector.dirty()
         return pb.UpdateImageResponse(image=message(updated))
 
@@ -54,6 +60,7 @@ class Images(Service):
             if target and (has := ns.images.get(request.name).target.digest) != target:
                 raise NotFound("image", request.name, detail=f"has target {has}, not {target}")
             ns.images.delete(request.name)
+            ns.leases.forget("images", request.name)
         self.site.collector.dirty(wait=request.sync)
         return Empty()
 
@@ -66,6 +73,12 @@ def message(image: Image) -> pb.Image:
         created_at=values.timestamp(image.created_at),
         updated_at=values.timestamp(image.updated_at),
     )
+
+
+def _hold(image: Image, call: Call) -> None:
+    # One that is to expire is kept by the lease beyond that time; any other one is kept anyway.
+    if call.lease is not None and EXPIRE in image.labels:
+        call.ns.leases.add_resource(call.lease, "images", image.name)
 
 
 def _named(given: pb.Image) -> pb.Image:

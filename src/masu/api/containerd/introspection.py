@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Sequence
 
-import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
@@ -16,6 +15,7 @@ from masu.api.containerd import filters, plugins, values
 from masu.api.containerd.plugins import Plugin
 from masu.api.containerd.service import Call, Service
 from masu.api.containerd.site import DEFAULT_RUNTIME
+from masu.api.grpc.status import Code
 from masu.api.proto import introspection_pb2 as pb
 from masu.api.proto import runc_options_pb2, types_pb2
 from masu.api.proto.status_pb2 import Status
@@ -83,6 +83,6 @@ def _message(plugin: Plugin) -> pb.Plugin:
         platforms=[values.platform_message(host())] if plugin.of_platform else [],
     )
     if plugin.error:
-        code: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+        code = Code.FAILED_PRECONDITION
         message.init_err.CopyFrom(Status(code=code, message=plugin.error))
     return message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import namespaces_pb2 as pb
 from masu.errors import NotFound
 
@@ -13,6 +13,7 @@ from masu.errors import NotFound
 class Namespaces(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Namespaces"]
 
+    @brief
     def get(self, request: pb.GetNamespaceRequest, call: Call) -> pb.GetNamespaceResponse:
         # One that nobody has made has no labels; asking is no error (clients look for defaults this way).
         labels = self.site.store.namespaces().get(self.site.namespace(request.name), {})

@@ -4,6 +4,7 @@ the differ, for the transfer service."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from masu.api.containerd.site import Site
 
@@ -72,15 +73,24 @@ def plugins(site: Site, services: Iterable[str]) -> list[Plugin]:
     return found
 
 
+@cache
+def _maps_ids(root: str) -> bool:
+    from masu.snapshots.overlayfs import maps_ids
+
+    return maps_ids(root)
+
+
 def _snapshotters(site: Site) -> list[Plugin]:
     from masu.snapshots.overlayfs import why_not
 
+    capabilities = ("remap-ids",) if _maps_ids(site.root) else ()
     return [
         Plugin(
             SNAPSHOTTER,
             "overlayfs",
             of_platform=True,
             exports={"root": f"{site.root}/snapshots/overlayfs"},
+            capabilities=capabilities,
             error=why_not(site.root),
         ),
         Plugin(SNAPSHOTTER, "native", of_platform=True, exports={"root": f"{site.root}/snapshots/native"}),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 
 from masu.api.containerd.service import Call, Service
+from masu.api.grpc.status import Code
 from masu.api.proto import reflection_pb2 as pb
 
 
@@ -45,7 +45,7 @@ class Reflection(Service):
                 case _:
                     raise KeyError(request.file_containing_extension.containing_type)
         except KeyError as error:
-            code: int = grpc.StatusCode.NOT_FOUND.value[0]
+            code = Code.NOT_FOUND
             answer.error_response.CopyFrom(pb.ErrorResponse(error_code=code, error_message=f"not found: {error}"))
 
 

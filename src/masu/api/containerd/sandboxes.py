@@ -101,7 +101,7 @@ class Controller(Service):
 
     async def wait(self, request: pb.ControllerWaitRequest, call: Call) -> pb.ControllerWaitResponse:
         id, namespace = request.sandbox_id, call.namespace
-        subscription = await self.site.feed.subscribe(
+        subscription = self.site.feed.subscribe(
             lambda event: (
                 event.topic == "/sandboxes/exit"
                 and event.namespace == namespace

@@ -8,7 +8,8 @@
 Each rpc of the descriptor is the method of its name in snake case. Who serves them asks `Method` which kind it is:
 
     def                 runs in a thread of the bounded pool, as everything does that touches the engine
-    def with yield      likewise, one thread for each answer of a stream
+    @brief def          runs in the event loop: what one look into the store answers
+    def with yield      as `def`, a thread for each part of a stream; with @brief the first part in the event loop
     async def           runs in the event loop: what waits long (an exit, an event) and must hold no thread
     async with yield    likewise, for streams; the first argument is an iterator where the client streams
 
@@ -34,10 +35,11 @@ from masu.store import NamespaceStore
 NAMESPACE_HEADER = "containerd-namespace"
 LEASE_HEADER = "containerd-lease"
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Threads(Protocol):
-    """What calls of the engine run in (masu.daemon.server)."""
+    """What calls of the engine run in (masu.daemon.threads)."""
 
     async def run(self, function: Callable[..., T], *values: object) -> T:
         """A caller that is cancelled waits for the thread to be done all the same."""
@@ -110,9 +112,9 @@ class Service:
 
 
 class Method:
-    """One rpc and the function that answers it."""
+    """One rpc and the function that answers it. `is_brief`: in the event loop at once."""
 
-    __slots__ = ("function", "in_loop", "name", "request", "response", "streams_in", "streams_out")
+    __slots__ = ("function", "in_loop", "is_brief", "name", "request", "response", "streams_in", "streams_out")
 
     def __init__(self, rpc: MethodDescriptor, function: Callable[..., Any]) -> None:
         self.name: str = rpc.name
@@ -122,8 +124,15 @@ class Method:
         self.streams_in: bool = rpc.client_streaming
         self.streams_out: bool = rpc.server_streaming
         self.in_loop = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        self.is_brief: bool = getattr(function, "is_brief", False)
         if self.streams_in and not self.in_loop:
             raise TypeError(f"{rpc.full_name}: what the client streams is read in the event loop")
+
+
+def brief(function: F) -> F:
+    """For a `def` that only reads the store: it is answered sooner than a thread has woken up."""
+    function.is_brief = True  # type: ignore[attr-defined]
+    return function
 
 
 def snake(name: str) -> str:

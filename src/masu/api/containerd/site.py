@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from masu.api.containerd.collector import Collector, Settings
 from masu.api.containerd.exits import Exits
 from masu.api.containerd.feed import BUFFER, Feed
+from masu.api.containerd.mounting import Mounting
 from masu.api.containerd.streams import Streams
 from masu.engine import Engine
 from masu.store import Store, checks, open_store
+from masu.store.gc import GcReport
 
 # containerd's, whose clients ask for it when they are told nothing else.
 DEFAULT_RUNTIME = "io.containerd.runc.v2"
@@ -47,12 +49,23 @@ class Site:
         # The services: name -> plugin id (table.py).
         self.served: dict[str, str] = {}
         self.store: Store = open_store(self.root)
-        self.collector = Collector(self.store.gc, gc)
+        self.mounting = Mounting(self.store, self.run)
+        self.collector = Collector(self._collect, gc)
         self.feed = Feed(self.store, buffer=event_buffer)
         self.snapshotter = snapshotter
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
         self.exits = Exits(self.store, self.engine)
+
+    def release_mounts(self) -> None:
+        """At the end: nobody would take down what has been let go of since the last collection."""
+        if self.mounting.has_any():
+            self._collect()
+
+    def _collect(self) -> GcReport:
+        report = self.store.gc()
+        report.errors += self.mounting.sweep()
+        return report
 
     def namespace(self, name: str) -> str:
         """The name, checked. Raises InvalidArgument."""

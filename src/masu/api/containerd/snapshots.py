@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from google.protobuf.empty_pb2 import Empty
 
 from masu.api.containerd import filters, values
-from masu.api.containerd.service import Call, Service
+from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import snapshots_pb2 as pb
 from masu.api.proto import types_pb2
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -44,6 +44,7 @@ class Snapshots(Service):
         snapshotter = self._snapshotter(request.snapshotter, call)
         return pb.ViewSnapshotResponse(mounts=self._made(snapshotter, snapshotter.view, request, call))
 
+    @brief
     def mounts(self, request: pb.MountsRequest, call: Call) -> pb.MountsResponse:
         mounts = self._snapshotter(request.snapshotter, call).mounts(request.key)
         return pb.MountsResponse(mounts=values.mount_messages(mounts))
@@ -64,6 +65,7 @@ class Snapshots(Service):
         self.site.collector.dirty()
         return Empty()
 
+    @brief
     def stat(self, request: pb.StatSnapshotRequest, call: Call) -> pb.StatSnapshotResponse:
         found = self._snapshotter(request.snapshotter, call).stat(request.key)
         return pb.StatSnapshotResponse(info=_message(found))

@@ -6,25 +6,24 @@ error behind it (errdefs), so they stand there: `image "x": not found`.
 
 from __future__ import annotations
 
-import grpc
-
+from masu.api.grpc.status import Code
 from masu.errors import MasuError, describe_errno
 
 # kind -> code, the words that a message ends with.
 _CODES = {
-    "invalid_argument": (grpc.StatusCode.INVALID_ARGUMENT, "invalid argument"),
-    "not_found": (grpc.StatusCode.NOT_FOUND, "not found"),
-    "already_exists": (grpc.StatusCode.ALREADY_EXISTS, "already exists"),
-    "failed_precondition": (grpc.StatusCode.FAILED_PRECONDITION, "failed precondition"),
-    "permission_denied": (grpc.StatusCode.PERMISSION_DENIED, "permission denied"),
-    "unavailable": (grpc.StatusCode.UNAVAILABLE, "unavailable"),
-    "unimplemented": (grpc.StatusCode.UNIMPLEMENTED, "not implemented"),
-    "resource_exhausted": (grpc.StatusCode.RESOURCE_EXHAUSTED, "resource exhausted"),
+    "invalid_argument": (Code.INVALID_ARGUMENT, "invalid argument"),
+    "not_found": (Code.NOT_FOUND, "not found"),
+    "already_exists": (Code.ALREADY_EXISTS, "already exists"),
+    "failed_precondition": (Code.FAILED_PRECONDITION, "failed precondition"),
+    "permission_denied": (Code.PERMISSION_DENIED, "permission denied"),
+    "unavailable": (Code.UNAVAILABLE, "unavailable"),
+    "unimplemented": (Code.UNIMPLEMENTED, "not implemented"),
+    "resource_exhausted": (Code.RESOURCE_EXHAUSTED, "resource exhausted"),
     # A blob that is not what it was said to be: containerd calls that a failed precondition.
-    "data_loss": (grpc.StatusCode.FAILED_PRECONDITION, "failed precondition"),
-    "canceled": (grpc.StatusCode.CANCELLED, "canceled"),
-    "out_of_range": (grpc.StatusCode.OUT_OF_RANGE, "out of range"),
-    "kernel": (grpc.StatusCode.UNKNOWN, ""),
+    "data_loss": (Code.FAILED_PRECONDITION, "failed precondition"),
+    "canceled": (Code.CANCELLED, "canceled"),
+    "out_of_range": (Code.OUT_OF_RANGE, "out of range"),
+    "kernel": (Code.UNKNOWN, ""),
 }
 # What containerd calls some of the things, in some of the cases.
 _NOUNS = {
@@ -44,9 +43,9 @@ class OutOfRange(MasuError):
     verb = ""
 
 
-def status_of(error: MasuError) -> tuple[grpc.StatusCode, str]:
+def status_of(error: MasuError) -> tuple[Code, str]:
     """The code and the message for a client."""
-    code, words = _CODES.get(error.kind, (grpc.StatusCode.UNKNOWN, ""))
+    code, words = _CODES.get(error.kind, (Code.UNKNOWN, ""))
     subject = error.what
     if error.obj:
         subject = _NOUNS.get((error.what, error.kind), error.what + ' "{}"').replace("{}", error.obj)

@@ -57,8 +57,14 @@ class Tasks(Service):
         names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         engine = call.engine
         by = _runtime(engine, engine.tasks.record(id).row, request)
-        with _failing("create"):
-            pid = engine.tasks.create(id, values.mounts(request.rootfs), names, by, _checkpoint(request, call))
+        mounts = self.site.mounting.for_task(call.namespace, id, values.mounts(request.rootfs))
+        try:
+            with _failing("create"):
+                pid = engine.tasks.create(id, mounts, names, by, _checkpoint(request, call))
+        except MasuError as error:
+            if error.kind != "already_exists":
+                self._release(id, call)
+            raise
         self.site.exits.watch(call.namespace, id)
         return pb.CreateTaskResponse(container_id=id, pid=pid)
 
@@ -75,7 +81,15 @@ class Tasks(Service):
     def delete(self, request: pb.DeleteTaskRequest, call: Call) -> pb.DeleteResponse:
         gone = call.engine.tasks.delete(request.container_id)
         self.site.exits.gone(call.namespace, gone)
+        self._release(request.container_id, call)
         return _deleted(gone)
+
+    def _release(self, id: str, call: Call) -> None:
+        # What was mounted on the host for its root.
+        try:
+            self.site.mounting.deactivate(call.namespace, id)
+        except NotFound:
+            pass
 
     def delete_process(self, request: pb.DeleteProcessRequest, call: Call) -> pb.DeleteResponse:
         engine = call.engine

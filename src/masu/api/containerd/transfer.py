@@ -36,8 +36,9 @@ from masu.engine.tarindex import TarWriter
 from masu.errors import InvalidArgument, NotFound, Unimplemented
 from masu.registry import graph
 from masu.snapshots import choose, unpack
+from masu.spec import jsontext
 from masu.spec import platform as platforms
-from masu.spec.image import Descriptor, ImageConfig, Manifest
+from masu.spec.image import MEDIA_TYPE_INDEX, Descriptor, ImageConfig, Index, Manifest
 from masu.spec.platform import Platform
 from masu.store import NamespaceStore
 
@@ -177,9 +178,10 @@ class Transfer(Service):
                     if names:
                         await self._save(store, names, target, call, progress)
                     saved += len(names)
-                if store.name and len(entries) == 1:
-                    # The index of the archive has one image: the client's name for it is that image's.
-                    await self._save(store, [(store.name, False)], entries[0][1], call, progress)
+                if store.name and entries:
+                    # The client's name for the archive is that of its one image, or of an index of all.
+                    whole = entries[0][1] if len(entries) == 1 else await call.run(_index, call.ns, entries, lease)
+                    await self._save(store, [(store.name, False)], whole, call, progress)
                 elif not saved:
                     raise NotFound("image name", detail="none was given and none was found in the archive")
         finally:
@@ -316,6 +318,19 @@ def _opened(message: Any) -> Message:
     if kind is None:
         raise Unimplemented("transfer", message.type_url[:128], detail="a kind that is not known here")
     return kind.FromString(message.value)
+
+
+def _index(ns: NamespaceStore, entries: list[tuple[dict[str, str], Descriptor]], lease: str) -> Descriptor:
+    """Puts an index of an archive's images into the store, each with what the archive says of it."""
+    manifests = tuple(
+        Descriptor(each.media_type, each.digest, each.size, (), {**each.annotations, **said}, None, each.platform)
+        for said, each in entries
+    )
+    index = Index(schema_version=2, media_type=MEDIA_TYPE_INDEX, manifests=manifests)
+    raw = jsontext.dumps(index.to_json()).encode()
+    found = graph.descriptor_of(raw, MEDIA_TYPE_INDEX)
+    graph.put(ns, raw, found, graph.gc_labels(index), lease)
+    return found
 
 
 def _chosen(ns: NamespaceStore, names: list[str], destination: types.ImageExportStream) -> list[tuple[str, Descriptor]]:

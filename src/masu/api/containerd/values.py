@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,8 +21,12 @@ def timestamp(text: str) -> Timestamp | None:
     """Of an RFC 3339 text as the store keeps it; None of ""."""
     if not text:
         return None
-    seconds, nanos = divmod(times.parse(text), times.SECOND)
+    seconds, nanos = divmod(_parsed(text), times.SECOND)
     return Timestamp(seconds=seconds, nanos=nanos)
+
+
+# Lists show the same times again and again.
+_parsed = lru_cache(4096)(times.parse)
 
 
 def time_text(stamp: Timestamp) -> str:

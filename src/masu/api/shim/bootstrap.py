@@ -64,7 +64,7 @@ class Start:
 
 
 def _fnv(value: int, data: bytes) -> int:
-    """FNV-1a, twice for a name that no two have; native/front/shim.c makes the same."""
+    """FNV-1a, twice for a name that no two have."""
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return value

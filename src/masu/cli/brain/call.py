@@ -3,7 +3,7 @@
 A request (ASK_CALL; native/front/request.c writes it)
 
     u32 type, words, environment strings, umask
-    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 0 masu, 1 masu-oci
+    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 program, one of _PROGRAMS
     u32 number of further fds, then their numbers
     fds: file of the strings, working directory, lifeline, the three standard ones, the further ones
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import _signal
 import fcntl
 import os
+import posix
 import select
 import stat
 import sys
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from masu.cli.brain.shared import Shared
 
 _SCM_CREDENTIALS = 2
-_PROGRAMS = ("masu", "masu-oci")
+_PROGRAMS = ("masu", "masu-oci", "containerd-shim-masu-v2")
 # What a caller may take to write down what it wants.
 _PATIENCE_MS = 5000
 # The most that the kernel takes for words and environment is a quarter of the stack's limit, 6 MB (execve(2)).
@@ -92,18 +93,18 @@ class Request:
         if len(self.further) != count or any(number < 3 or number >= 1 << 20 for number in numbers):
             raise Refused("impossible numbers of descriptors")
         texts = _strings(strings, words, variables)
-        self.argv = texts[:words]
+        self.argv = [os.fsdecode(text) for text in texts[:words]]
         self.env = texts[words:]
 
 
-def _strings(fd: int, words: int, variables: int) -> list[str]:
+def _strings(fd: int, words: int, variables: int) -> list[bytes]:
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode) or about.st_size > _STRINGS_MAX or words < 1:
         raise Refused("no strings")
     texts = os.pread(fd, about.st_size, 0).split(b"\0")
     if texts.pop() != b"" or len(texts) != words + variables:
         raise Refused("no such number of strings")
-    return [os.fsdecode(text) for text in texts]
+    return texts
 
 
 def accept(listener: socket) -> socket:
@@ -119,6 +120,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
         return 0
     if not fds.is_readable(shared.listener.fileno()):  # nobody waits already
         process.own_memory()
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     try:
         connection = accept(shared.listener)
     except OSError:
@@ -215,11 +217,14 @@ def _take_place(request: Request) -> None:
         if request.ignored >> number & 1 and number not in (_signal.SIGKILL, _signal.SIGSTOP):
             _signal.signal(number, _signal.SIG_IGN)
     _place_fds(request)
-    os.environ.clear()
+    for name in posix.environ:
+        posix.unsetenv(name)
+    posix.environ.clear()  # what os.environ lies on
     for text in request.env:
-        name, _, value = text.partition("=")
-        if name:
-            os.environ[name] = value
+        name, _, value = text.partition(b"=")
+        if name not in posix.environ and name:  # of two the interpreter takes the first, too
+            posix.environ[name] = value
+            posix.putenv(name, value)
     sys.argv[1:] = [request.program, *request.argv[1:]]
     _new_streams()
 

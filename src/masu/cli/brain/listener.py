@@ -50,7 +50,8 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     process.set_name("masu:[brain]")
     shared = Shared(path, program)
     if powers.difference(shared.powers, shared.powers):
-        return 0  # we have a seccomp filter: nobody could be served
+        print("masu: no brain with a seccomp filter: nobody could be served", file=sys.stderr)
+        return 1
     _leave_the_caller()
     shared.watch.add_tree(os.path.dirname(masu.__file__))
     shared.watch.add(os.path.realpath(sys.executable))
@@ -62,8 +63,13 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     gc.collect()
     gc.freeze()
+    # What we do for the calls to come is not to be done in the place of those that are there (sched(7)).
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     shared.listener = socket(AF_UNIX, SOCK_SEQPACKET, 0, fileno=high(attach.listen(path).detach()))
     shared.listener.listen(_BACKLOG)
+    # A front that waits for us has a pipe there, at the end of which it calls.
+    with open("/dev/null", "wb") as null:
+        os.dup2(null.fileno(), 2)
     keeper = Keeper(shared)
     try:
         keeper.run()
