@@ -316,6 +316,7 @@ def test_restored_and_without_its_monitor(home: Home, criu: str) -> None:
     init = container.open_pidfd()
     assert init is not None
     try:
+        wait_until(lambda: len(namespaces.read_noted(container.directory)) == 2)
         os.kill(namespaces.read_noted(container.directory)[1][0], 9)
         if not isinstance(home.isolation, Namespaces):
             namespaces.end_orphan(container)

@@ -27,7 +27,7 @@ from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, MasuError, NotFound, Unimplemented
 from masu.linux import cgroups, fds, namespaces, pidfd, procfs, spawn
-from masu.plan.build import SYNC_CRIU
+from masu.plan.build import SYNC_CRIU, SYNC_MEMORY
 from masu.plan.ops import NONE, Op
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle, notify
@@ -203,6 +203,8 @@ class _Conversation(Answers):
         self._converse = converse
 
     def sync(self, name: str, pid: int) -> bytes:
+        if name == SYNC_MEMORY:
+            return b""  # the monitor's operation has what tells of it
         if name != SYNC_CRIU:
             return super().sync(name, pid)
         self._theirs.close()  # or its end would not be seen
