@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import h2.config
 import h2.connection
+import h2.events
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -409,6 +410,25 @@ def test_a_client_that_only_writes(masud: Masud, client: Client) -> None:
         assert sum(until_full(talk, pings, client)) < 64 << 20
         assert client(VERSION, "Version", Empty(), timeout_s=30).version
     assert memory_bytes(masud) - before < 32 << 20
+
+
+def test_a_call_refused_before_its_first_step(tmp_path: Path) -> None:
+    """Headers and a message that is too long, in one piece: nothing goes on that the end of the daemon waits for."""
+    with Masud(tmp_path) as it:
+        talk, wire = raw(it)
+        with talk:
+            id = wire.get_next_available_stream_id()
+            path = f"/{CONTENT.full_name}/Write"
+            head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
+            wire.send_headers(id, [*head, ("content-type", "application/grpc")])
+            wire.send_data(id, b"\0\xff\xff\xff\xff")
+            talk.sendall(wire.data_to_send())
+            told: list[h2.events.Event] = []
+            while not any(isinstance(event, h2.events.StreamEnded) for event in told):
+                told += wire.receive_data(talk.recv(1 << 16))
+            (answer,) = [event for event in told if isinstance(event, h2.events.ResponseReceived)]
+            assert {str(name): str(value) for name, value in answer.headers or ()}["grpc-status"] == "8"
+            it.stop()
 
 
 @pytest.mark.parametrize(

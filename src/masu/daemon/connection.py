@@ -160,21 +160,21 @@ class Client(asyncio.Protocol):
     # The calls.
 
     def _react(self, event: Event) -> None:
+        if isinstance(event, Begun):
+            self._begin(event.stream)
+            return
+        running = self.running.get(event.stream.id)
+        if running is None:
+            return
         match event:
-            case Begun(stream):
-                self._begin(stream)
-            case Received(stream, message):
-                if running := self.running.get(stream.id):
-                    running.messages.put_nowait(message)
-            case HalfClosed(stream):
-                if running := self.running.get(stream.id):
-                    self._complete(running)
-            case Cancelled(stream):
-                if running := self.running.get(stream.id):
-                    self._cancel(running)
-            case Writable(stream):
-                if running := self.running.get(stream.id):
-                    running.woken.set()
+            case Received(_, message):
+                running.messages.put_nowait(message)
+            case HalfClosed():
+                self._complete(running)
+            case Cancelled():
+                self._cancel(running)
+            case Writable():
+                running.woken.set()
 
     def _begin(self, stream: Stream) -> None:
         served = self._served
@@ -269,6 +269,8 @@ class Client(asyncio.Protocol):
     def _start(self, running: _Running, call: Callable[[], Any]) -> None:
         running.is_begun = True
         running.task = self._loop.create_task(self._run(running, call))
+        # One that is cancelled before its first step never runs at all.
+        running.task.add_done_callback(lambda _: self._conclude(running, Code.CANCELLED))
 
     async def _run(self, running: _Running, call: Callable[[], Any]) -> None:
         """Answers in the loop; of what is made in threads, what is to be sent next."""
@@ -283,8 +285,6 @@ class Client(asyncio.Protocol):
                     async for item in items:
                         self._wire.send(running.stream, item.SerializeToString())
                         await self._room(running)
-        except asyncio.CancelledError:
-            self._conclude(running, Code.CANCELLED)
         except Exception as error:
             self._conclude(running, *_status(running, error))
         else:

@@ -135,10 +135,10 @@ class Connection:
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
-            raise Broken(str(error)) from None
+            raise self._broken(str(error)) from None
         # h2 has gone through all of it already: what has ended at the end of it must not be answered.
         if any(isinstance(event, h2.events.ConnectionTerminated) for event in events):
-            raise Broken("the client has left")
+            raise self._broken("the client has left")
         reset = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)}
         for id in reset & self._streams.keys():
             yield Cancelled(self._forget(id))
@@ -186,6 +186,11 @@ class Connection:
         """Says goodbye; nothing can be sent after it."""
         self._streams.clear()
         self._h2.close_connection(code)
+
+    def _broken(self, why: str) -> Broken:
+        # What is still to be said to its calls is said to nobody.
+        self._streams.clear()
+        return Broken(why)
 
     def _react(self, event: h2.events.Event) -> Iterator[Event]:
         match event:
