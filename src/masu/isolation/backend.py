@@ -146,6 +146,13 @@ class Namespaces:
         return runtime_delete.delete(container, force=True)
 
 
+def by_binary(binary: str, root: str, *, systemd: bool, no_new_keyring: bool, no_pivot: bool) -> Isolation:
+    """Our own runtime for no binary and for masu-oci, else that one with its state in `root`. Raises NotFound."""
+    if binary.rpartition("/")[2] in ("", "masu-oci"):
+        return Namespaces(systemd=systemd, no_new_keyring=no_new_keyring, no_pivot=no_pivot)
+    return Oci(binary, root, systemd=systemd, no_new_keyring=no_new_keyring, no_pivot=no_pivot)
+
+
 def from_json(data: dict[str, object]) -> Isolation:
     """One as `to_json` has it."""
     return Oci.from_json(data) if data.get("binary") else Namespaces(systemd=data.get("systemd") is True)

@@ -23,8 +23,7 @@ from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
 from masu.errors import InvalidArgument, MasuError, NotFound, Unavailable
-from masu.isolation.backend import Namespaces
-from masu.isolation.oci import Oci
+from masu.isolation.backend import Namespaces, by_binary
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
 from masu.store import Container
@@ -290,14 +289,13 @@ def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> I
         if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
             continue
         found = _OPTIONS.FromString(options.value)
-        choices = {
-            "systemd": found.systemd_cgroup,
-            "no_new_keyring": found.no_new_keyring,
-            "no_pivot": found.no_pivot_root,
-        }
-        if found.binary_name.rpartition("/")[2] in ("", "masu-oci"):
-            return Namespaces(**choices)
-        return Oci(found.binary_name, f"{found.root or engine.run + '/runtimes'}/{engine.namespace}", **choices)
+        return by_binary(
+            found.binary_name,
+            f"{found.root or engine.run + '/runtimes'}/{engine.namespace}",
+            systemd=found.systemd_cgroup,
+            no_new_keyring=found.no_new_keyring,
+            no_pivot=found.no_pivot_root,
+        )
     return Namespaces()
 
 
