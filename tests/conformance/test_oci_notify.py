@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from harness.servicemanager import Manager
 pytestmark = pytest.mark.root
 
 READY = ["notify", "STATUS=soon", "--", "notify", "STATUS=now\nREADY=1\nERRNO=0", "--", "notify", "READY=1"]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: runc has its own socket below it, and a socket's address ends after 107 bytes (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="masu-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -116,7 +116,10 @@ def sweep(directory: str) -> None:
 
 
 def _remove_if_dead(path: str) -> None:
-    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return  # its brain has just left
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for name in (path.removesuffix(".lock"), path):
