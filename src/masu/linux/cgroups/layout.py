@@ -8,12 +8,13 @@ Three layouts exist (cgroups(7)):
 
 The usual places are tried first, with one stat(2) each: /proc/self/mountinfo grows with every container on the
 machine and would make each start cost more than the one before. It is read only where something is not where it
-usually is.
+usually is. A process that asks again looks again only when the kernel says that a mount has come or gone.
 """
 
 from __future__ import annotations
 
 import os
+import select
 
 from masu.errors import DataLoss, FailedPrecondition
 
@@ -122,7 +123,7 @@ def detect(*, root: str = CGROUP_ROOT, proc: str = "") -> Layout:
         proc = spawn.caller_proc()
     own = parse_proc_cgroup(_read(f"{proc}/cgroup", PROC_CGROUP_MAX))
     if _in_first_namespace(proc):
-        found = _usual_places(root, own)
+        found = _usual_places(root, own) if root != CGROUP_ROOT else _looked_up(own)
         if found is not None:
             return found
     return from_mountinfo(_read(f"{proc}/mountinfo", MOUNTINFO_MAX), own)
@@ -138,6 +139,40 @@ def parse_proc_cgroup(text: str) -> dict[str, str]:
         for name in parts[1].split(","):
             own[name] = parts[2]
     return own
+
+
+class _Look:
+    """What this process has found at the usual places for these controllers. A mount that comes or goes makes the
+    mountinfo opened before it ready for POLLERR, once, and to whoever shares that open file (proc_pid_mountinfo(5))."""
+
+    __slots__ = ("controllers", "found", "mountinfo", "pid")
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        self.pid = os.getpid()
+        self.controllers = own.keys()
+        self.mountinfo = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self.found = _usual_places(CGROUP_ROOT, own)
+
+    def holds(self, own: Mapping[str, str]) -> bool:
+        poll = select.poll()
+        poll.register(self.mountinfo, select.POLLERR)
+        return self.pid == os.getpid() and self.controllers == own.keys() and not poll.poll(0)
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():  # in a forked child the number may be another file's by now
+            os.close(self.mountinfo)
+
+
+_last: _Look | None = None
+
+
+def _looked_up(own: Mapping[str, str]) -> Layout | None:
+    global _last
+    last = _last
+    if last is None or not last.holds(own):
+        last = _last = _Look(own)
+    found = last.found
+    return found and Layout(found.mode, found.mounts, found.unified, own)
 
 
 def _usual_places(root: str, own: Mapping[str, str]) -> Layout | None:
