@@ -87,6 +87,28 @@ def test_an_outer_block_undoes_what_an_inner_one_did(store: Store) -> None:
     assert said == ["inner"]
 
 
+def test_an_inner_block_of_one_statement(store: Store) -> None:
+    """It needs no savepoint: a statement that fails has done nothing, and the outer block goes on."""
+    said: list[str] = []
+    insert = "INSERT INTO leases(ns, id, labels, created_at) VALUES('n', ?, '', '')"
+
+    def fail() -> None:
+        with store.db.write(single=True) as inner:
+            inner.on_rollback(lambda: said.append("undone"))
+            inner.execute(insert, ("a",))
+
+    with store.db.write() as outer:
+        outer.execute(insert, ("a",))
+        outer.after_commit(done := lambda: said.append("committed"))
+        with pytest.raises(sqlite3.IntegrityError):
+            fail()
+        with store.db.write(single=True) as inner:
+            inner.after_commit(done)  # asked for again, done once
+            inner.execute(insert, ("b",))
+    assert store.db.rows("SELECT id FROM leases") == [("a",), ("b",)]
+    assert said == ["undone", "committed"]
+
+
 def test_a_commit_that_need_not_last(store: Store) -> None:
     events = store.namespace().events
     with store.namespace().transaction(durable=False) as outer:

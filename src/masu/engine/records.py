@@ -64,12 +64,12 @@ class ImageInfo:
 class Record:
     """One container's record; `row` is what goes back into the store. `is_foreign`: made through containerd's API."""
 
-    __slots__ = ("image", "is_foreign", "request", "row", "task", "volumes")
+    __slots__ = ("_request", "image", "is_foreign", "row", "task", "volumes")
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.is_foreign = REQUEST not in row.extensions
-        self.request = ContainerRequest.from_json(row.extensions.get(REQUEST))
+        self._request: ContainerRequest | None = None
         self.image = ImageInfo.from_json(row.extensions.get(IMAGE))
         if self.is_foreign:
             self.image = ImageInfo(SNAPSHOT if row.snapshot_key else DIRECTORY, row.image)
@@ -77,6 +77,17 @@ class Record:
         self.volumes: list[dict[str, object]] = list(volumes) if isinstance(volumes, list) else []
         task = row.extensions.get(TASK)
         self.task: dict[str, object] = dict(task) if isinstance(task, dict) else {}
+
+    @property
+    def request(self) -> ContainerRequest:
+        """Read when it is first asked for: most who look a container up do not."""
+        if self._request is None:
+            self._request = ContainerRequest.from_json(self.row.extensions.get(REQUEST))
+        return self._request
+
+    @request.setter
+    def request(self, request: ContainerRequest) -> None:
+        self._request = request
 
     @property
     def id(self) -> str:

@@ -24,18 +24,18 @@ class _Record:
     """
 
     _nested: ClassVar[dict[str, type[_Record]]] = {}
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._fields = tuple(name for name in cls.__annotations__ if name[0] != "_")
 
     def __init__(self, **values: object) -> None:
-        for name in self.fields():
+        for name in self._fields:
             default = getattr(type(self), name)
             # a default list or dict belongs to the class; each record gets its own
             setattr(self, name, values.pop(name, default.copy() if isinstance(default, (list, dict)) else default))
         if values:
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
-
-    @classmethod
-    def fields(cls) -> list[str]:
-        return [name for name in cls.__annotations__ if name[0] != "_"]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and isinstance(other, _Record) and self.to_json() == other.to_json()
@@ -48,7 +48,7 @@ class _Record:
     def to_json(self) -> dict[str, object]:
         """The fields that differ from their defaults."""
         out: dict[str, object] = {}
-        for name in self.fields():
+        for name in self._fields:
             value = getattr(self, name)
             if value != getattr(type(self), name):
                 out[name] = [item.to_json() for item in value] if name in self._nested else value
@@ -60,9 +60,10 @@ class _Record:
         record = cls()
         if not isinstance(data, dict):
             return record
-        for name in cls.fields():
-            default = getattr(cls, name)
-            value = data.get(name, default)
+        for name in cls._fields:
+            if name not in data:
+                continue
+            default, value = getattr(cls, name), data[name]
             if value is None or default is None or type(value) is type(default):
                 nested = cls._nested.get(name)
                 if nested is not None and isinstance(value, list):

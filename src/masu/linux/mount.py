@@ -144,7 +144,7 @@ _NOTHING = frozenset(("defaults", "norelatime", "rnorelatime", "silent", "loud",
 _OTHERS = ("bind", "rbind", "remount", "tmpcopyup", "copy-symlink", "dest-nofollow", "src-nofollow", "idmap", "ridmap")
 
 # Options of file systems that stand one letter from a word of ours.
-_NOT_MISSPELT = frozenset(("i_version", "noi_version", "nosync"))
+_NOT_MISSPELT = frozenset(("i_version", "newinstance", "noi_version", "nosync", "volatile"))
 _SELINUX = ("context", "fscontext", "defcontext", "rootcontext")
 # UID_GID_MAP_MAX_EXTENTS, Linux 4.15.
 _MAX_EXTENTS = 340

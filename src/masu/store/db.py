@@ -188,12 +188,13 @@ class Database:
         rows = self.rows(sql, values)
         return rows[0] if rows else None
 
-    def write(self, *, freeing: bool = False, durable: bool = True) -> Transaction:
+    def write(self, *, freeing: bool = False, durable: bool = True, single: bool = False) -> Transaction:
         """`with db.write() as tx:` commits when the block ends, rolls back when it raises.
 
         May be nested in one thread: the inner block is a savepoint of the outer one. `freeing`: what is done gives
         space back, and may use the reserve when the disk is full. `durable` False, on the outermost block: a power
-        cut may take this commit back (the database stays whole), for what would be worth nothing after one.
+        cut may take this commit back (the database stays whole), for what would be worth nothing after one. `single`:
+        the block is one statement, which is done or not by itself, so that inside another block it needs no savepoint.
 
         Raises Unavailable when another process held the database for longer than BUSY_TIMEOUT_S, ResourceExhausted
         on a full disk.
@@ -201,7 +202,7 @@ class Database:
         session = self._session()
         if freeing:
             self._use_reserve()
-        return Transaction(self, session, durable)
+        return Transaction(self, session, durable, single)
 
     def _use_reserve(self) -> None:
         # Removing something is a write, too: on a full disk nothing could be removed any more. So a file of some size
@@ -257,12 +258,14 @@ class _Session:
 class Transaction:
     """What `Database.write()` gives."""
 
-    __slots__ = ("_db", "_durable", "_marks", "_session")
+    __slots__ = ("_db", "_durable", "_last_id", "_marks", "_savepoint", "_session")
 
-    def __init__(self, db: Database, session: _Session, durable: bool) -> None:
+    def __init__(self, db: Database, session: _Session, durable: bool, single: bool) -> None:
         self._db = db
         self._session = session
         self._durable = durable
+        self._savepoint = session.depth > 0 and not single
+        self._last_id: int | None = None
         self._marks = (0, 0)
 
     def __enter__(self) -> Self:
@@ -272,7 +275,10 @@ class Transaction:
             # NORMAL: WAL without the fsync at each commit (sqlite.org/pragma.html#pragma_synchronous).
             self.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
             session.durable = self._durable
-        self.execute("BEGIN IMMEDIATE" if session.depth == 0 else f"SAVEPOINT s{session.depth}")
+        if session.depth == 0:
+            self.execute("BEGIN IMMEDIATE")
+        elif self._savepoint:
+            self.execute(f"SAVEPOINT s{session.depth}")
         session.depth += 1
         return self
 
@@ -285,7 +291,8 @@ class Transaction:
             self._roll_back()
             return
         if session.depth:
-            self.execute(f"RELEASE s{session.depth}")
+            if self._savepoint:
+                self.execute(f"RELEASE s{session.depth}")
             return
         try:
             self.execute("COMMIT")
@@ -314,11 +321,11 @@ class Transaction:
         finally:
             # SQLite rolls back by itself on some errors (full disk, I/O); then there is nothing to undo.
             if session.connection.in_transaction:
-                if session.depth:
+                if session.depth == 0:
+                    self.execute("ROLLBACK")
+                elif self._savepoint:
                     self.execute(f"ROLLBACK TO s{session.depth}")
                     self.execute(f"RELEASE s{session.depth}")
-                else:
-                    self.execute("ROLLBACK")
 
     @property
     def durable(self) -> bool:
@@ -332,7 +339,9 @@ class Transaction:
     def execute(self, sql: str, values: Sequence[Value] = ()) -> int:
         """Runs a statement; returns how many rows it changed."""
         try:
-            return self._session.connection.execute(sql, values).rowcount
+            cursor = self._session.connection.execute(sql, values)
+            self._last_id = cursor.lastrowid
+            return cursor.rowcount
         except Exception as e:
             translated = translate(e, self._db.path)
             if translated is None:
@@ -342,7 +351,7 @@ class Transaction:
     def attempt(self, sql: str, values: Sequence[Value] = ()) -> bool:
         """Runs an INSERT or UPDATE; False when a unique key is taken already."""
         try:
-            self._session.connection.execute(sql, values)
+            self._last_id = self._session.connection.execute(sql, values).lastrowid
         except Exception as e:
             if getattr(e, "sqlite_errorcode", 0) in (_CONSTRAINT_PRIMARYKEY, _CONSTRAINT_UNIQUE):
                 return False
@@ -353,10 +362,9 @@ class Transaction:
         return True
 
     def last_id(self) -> int:
-        """The row id of the last INSERT of this thread into a table that has row ids."""
-        row = self.row("SELECT last_insert_rowid()")
-        assert row is not None
-        return int(row[0])
+        """The row id of this block's last INSERT into a table that has row ids."""
+        assert self._last_id is not None
+        return self._last_id
 
     def rows(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
         return self._db.rows(sql, values)
@@ -365,8 +373,10 @@ class Transaction:
         return self._db.row(sql, values)
 
     def after_commit(self, action: Callable[[], object]) -> None:
-        """`action` runs once the outermost transaction is on disk (removal of files that no row names any more)."""
-        self._session.after_commit.append(action)
+        """`action` runs once the outermost transaction is on disk (removal of files that no row names any more); once,
+        however often it is asked for."""
+        if action not in self._session.after_commit:
+            self._session.after_commit.append(action)
 
     def on_rollback(self, action: Callable[[], None]) -> None:
         """`action` undoes a change to the file system if this transaction, or one around it, is rolled back."""

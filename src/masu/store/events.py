@@ -56,7 +56,7 @@ class Events:
             raise InvalidArgument("namespace", "", detail="an event belongs to one")
         if not topic.startswith("/") or not topic.isprintable() or len(topic) > 128:
             raise InvalidArgument("event topic", topic, detail="a path like /tasks/exit")
-        with self._db.write() as tx:
+        with self._db.write(single=True) as tx:
             tx.execute(
                 "INSERT INTO events(ns, topic, payload, time) VALUES(?,?,?,?)",
                 (self._ns, topic, checks.dump(payload), time or times.now()),
