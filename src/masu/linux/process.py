@@ -5,10 +5,15 @@ from __future__ import annotations
 from masu.errors import KernelError
 from masu.linux import _sys, spawn
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23  # Linux 5.14
+_PIECE_BYTES = 256 << 10
 
 
 def become_subreaper() -> None:
@@ -35,21 +40,26 @@ def gain_no_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
 
 
-def own_memory() -> None:
+def own_memory(enough: Callable[[], bool]) -> None:
     """Takes copies of all pages that we share with our parent since fork(2), and would copy one by one when we write;
-    and has programs and libraries at hand, whose pages fork(2) leaves to be found again. Without effect where the
-    kernel lacks memory for it."""
+    and has programs and libraries at hand, whose pages fork(2) leaves to be found again. A piece at a time, a tenth
+    of a millisecond each, until `enough` says so. Without effect where the kernel lacks memory for it."""
+    pieces: list[tuple[int, int, int]] = []
     with open("/proc/self/maps") as maps:
-        lines = maps.read().splitlines()
-    for line in lines:
-        fields = line.split(None, 5)
-        how = {"rw-p": _MADV_POPULATE_WRITE, "r-xp": _MADV_POPULATE_READ}.get(fields[1])
-        if how is not None:
-            begin, end = (int(number, 16) for number in fields[0].split("-"))
-            try:
-                _sys.madvise(begin, end - begin, how)
-            except OSError:
-                continue
+        for line in maps.read().splitlines():
+            addresses, mode, _ = line.split(None, 2)
+            how = {"rw-p": _MADV_POPULATE_WRITE, "r-xp": _MADV_POPULATE_READ}.get(mode)
+            if how is not None:
+                begin, end = (int(number, 16) for number in addresses.split("-"))
+                pieces += [(how, at, min(_PIECE_BYTES, end - at)) for at in range(begin, end, _PIECE_BYTES)]
+    pieces.sort()  # what costs little comes first
+    for how, begin, size in pieces:
+        if enough():
+            return
+        try:
+            _sys.madvise(begin, size, how)
+        except OSError:
+            continue
 
 
 def _prctl(option: int, value: int, name: str) -> None:

@@ -118,8 +118,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     process.die_with_parent(_signal.SIGKILL)
     if os.getppid() != keeper:
         return 0
-    if not fds.is_readable(shared.listener.fileno()):  # nobody waits already
-        process.own_memory()
+    process.own_memory(lambda: fds.is_readable(shared.listener.fileno()))  # until somebody waits
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     try:
         connection = accept(shared.listener)
