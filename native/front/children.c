@@ -144,10 +144,8 @@ int parse_spawn(struct spawn *s, const unsigned char *message, size_t length, co
 
 void release_spawn(struct spawn *s)
 {
-    if (s->list != NULL)
-        sys_unmap(s->list, s->list_size);
-    if (s->mapped != NULL)
-        sys_unmap(s->mapped, s->mapped_size);
+    sys_unmap(s->list, s->list_size); /* nothing, of size 0, is an error without effect */
+    sys_unmap(s->mapped, s->mapped_size);
 }
 
 void do_spawn(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count)

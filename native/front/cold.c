@@ -10,11 +10,10 @@ static bool hold_interrupt(void)
     return (before & mask) == 0;
 }
 
-#define OPTIONS_COUNT 10 /* python -SIE -X utf8 -X began=… -X interrupt __main__.py PROGRAM */
+#define OPTIONS_COUNT 10 /* python -SIE -X utf8 -X began=… -X interrupt ENTRY PROGRAM */
 
-/* The words that run `program` in the package, at *end room for `more`; NULL-ended. */
-static const char **words(const struct front *front, const char *program, char *entry, size_t size, int more,
-                          const char ***end)
+/* The words that run `program`, with at *end room for `more`; NULL-ended. */
+static const char **words(const struct front *front, const char *program, int more, const char ***end)
 {
     static char began[32];
     const char **list = sys_memory(sizeof *list * ((size_t)more + OPTIONS_COUNT + 1)), **at = list;
@@ -22,19 +21,20 @@ static const char **words(const struct front *front, const char *program, char *
         complain(front, "no memory");
         sys_exit(125);
     }
-    format_text(entry, size, "%s/__main__.py", front->package);
-    *at++ = front->python;
-    *at++ = "-SIE"; /* no site, isolated */
-    *at++ = "-X";
-    *at++ = "utf8";
-    format_text(began, sizeof began, "began=%lu", (unsigned long)front->began_ns);
-    *at++ = "-X"; /* for --timings */
-    *at++ = began;
-    if (front->package[0] != '\0' && hold_interrupt()) {
+    if (front->python[0] != '\0') { /* else the entry's first line knows */
+        *at++ = front->python;
+        *at++ = "-SIE"; /* no site, isolated */
         *at++ = "-X";
-        *at++ = "interrupt";
+        *at++ = "utf8";
+        format_text(began, sizeof began, "began=%lu", (unsigned long)front->began_ns);
+        *at++ = "-X"; /* for --timings */
+        *at++ = began;
+        if (hold_interrupt()) {
+            *at++ = "-X";
+            *at++ = "interrupt";
+        }
     }
-    *at++ = entry;
+    *at++ = front->entry;
     *at++ = program;
     *end = at;
     return list;
@@ -42,22 +42,12 @@ static const char **words(const struct front *front, const char *program, char *
 
 _Noreturn void go_cold(struct front *front)
 {
-    char entry[PATH_LIMIT + 16];
-    if (!find_python(front))
-        front->package[0] = '\0';
-    const char **rest, **list = words(front, program_names[front->program], entry, sizeof entry, front->argc, &rest);
-    const char *path = front->python;
-    if (front->package[0] == '\0') { /* several interpreters, or none that we understand: its script knows */
-        format_text(entry, sizeof entry, "%s/masu-python", front->bin);
-        path = list[0] = entry;
-        list[1] = program_names[front->program];
-        rest = list + 2;
-    }
+    find_python(front);
+    const char **rest, **list = words(front, program_names[front->program], front->argc, &rest);
     for (int i = 1; i < front->argc; i++)
         *rest++ = front->argv[i];
-    *rest = NULL;
-    long result = sys(__NR_execve, path, list, front->envp);
-    complain(front, "%s cannot be executed (errno %d): the installation is not complete", path, (int)-result);
+    long result = sys(__NR_execve, list[0], list, front->envp);
+    complain(front, "%s cannot be executed (errno %d): the installation is not complete", list[0], (int)-result);
     sys_exit(125);
 }
 
@@ -97,17 +87,16 @@ static int take_lock(struct front *front)
 }
 
 /* In a grandchild of ours, which nobody waits for. */
-_Noreturn static void become_brain(struct front *front, int lock, int errors)
+_Noreturn static void become_brain(struct front *front, int lock, bool heard)
 {
     static const char *const environment[] = {
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL,
     };
-    char entry[PATH_LIMIT + 16];
-    const char **end, **list = words(front, "masu-brain", entry, sizeof entry, 1, &end);
+    const char **end, **list = words(front, "masu-brain", 1, &end);
     *end = front->place;
     int null = sys_open(AT_FDCWD, "/dev/null", O_RDWR, 0);
-    for (int fd = 0; fd < 3; fd++)
-        sys_dup3(fd == STDERR && errors >= 0 ? errors : null, fd, 0);
+    for (int fd = 0; fd < (heard ? STDERR : 3); fd++)
+        sys_dup3(null, fd, 0);
     lock = sys_fcntl(lock, F_DUPFD_CLOEXEC, LOCK_FD + 1); /* not where it goes: that would stay close-on-exec */
     sys_dup3(lock, LOCK_FD, 0);
     sys(__NR_close_range, LOCK_FD + 1, ~0u, 0);
@@ -120,21 +109,17 @@ _Noreturn static void become_brain(struct front *front, int lock, int errors)
     sys_exit(127);
 }
 
-int start_brain(struct front *front, bool awaited)
+int start_brain(struct front *front, bool heard)
 {
     owned_fd lock = find_python(front) ? take_lock(front) : -ENOENT;
-    int pipe[2] = {0, -1};
     if (lock < 0)
         return lock;
-    if (awaited && sys_pipe(pipe, 0) < 0)
-        return -EMFILE;
-    owned_fd errors = pipe[1];
     int child = sys_fork();
     if (child == 0) {
         if (sys_fork() == 0)
-            become_brain(front, lock, errors);
+            become_brain(front, lock, heard);
         sys_exit(0);
     }
     sys_wait(child, NULL, 0);
-    return pipe[0];
+    return 0;
 }

@@ -5,7 +5,7 @@
 #define HELLO_MS 2000 /* for a brain that somebody has stopped, or a machine at its limits */
 #define WAIT_FOR_BRAIN_MS 20000
 #define RETRY_MS 2
-#define DEATHS_LIMIT 2 /* once, somebody may have asked it to leave */
+#define STARTS_LIMIT 2 /* the first may have been asked to leave */
 
 #define PEER_CREDENTIALS 17 /* SO_PEERCRED */
 
@@ -35,12 +35,19 @@ void complain(const struct front *front, const char *format, ...)
 /* All up to 31 but those not to be caught (KILL, STOP), of the terminal's job control (CONT, TSTP, TTIN, TTOU), or from
  * the kernel about our own process (ILL, TRAP, BUS, FPE, SEGV, PIPE, URG, SYS): src/masu/cli/signals.py. */
 #define OURS_ALONE (1u << 4 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 11 | 1u << 13 | 0xfu << 18 | 1u << 22 | 1u << 23 | 1u << 31)
-/* Ignored by nohup(1), and by shells for what they start in the background: not meant for us, nor for the container. */
-#define LEFT_IGNORED (1u << SIGNAL_HANGUP | 1u << SIGNAL_INTERRUPT | 1u << SIGNAL_QUIT)
+
+static bool is_ignored(int signal)
+{
+    struct sys_sigaction action = {0};
+    return sys(__NR_rt_sigaction, signal, NULL, &action, 8) == 0 && action.handler == 1 /* SIG_IGN */;
+}
 
 static void listen_to_signals(struct front *front)
 {
-    uint64_t mask = (uint32_t)~(OURS_ALONE | 1u | ((uint32_t)front->ignored & LEFT_IGNORED));
+    uint64_t mask = (uint32_t)~(OURS_ALONE | 1u);
+    /* Ignored by nohup(1), and by shells for what they start in the background: not meant for us, nor the container. */
+    for (int signal = SIGNAL_HANGUP; signal <= SIGNAL_QUIT; signal++)
+        mask &= ~((uint64_t)is_ignored(signal) << signal);
     mask >>= 1; /* in a signal mask the first bit is signal 1 */
     sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, &front->mask, 8);
     front->signals = (int)sys(__NR_signalfd4, -1, &mask, 8, O_CLOEXEC | O_NONBLOCK);
@@ -113,12 +120,6 @@ static bool readable(int fd, int64_t timeout_ms)
     return sys_poll(&wait, 1, timeout_ms) > 0;
 }
 
-static bool has_hung_up(int fd)
-{
-    struct pollfd wait = {fd, 0, 0};
-    return sys_poll(&wait, 1, 0) > 0;
-}
-
 /* ---- the call ---- */
 
 static int connect_to(const char *path)
@@ -179,7 +180,7 @@ static enum outcome begin(struct front *front)
         return BUSY;
     int result = read_secret(peer.pid, get32(message->data + 12), secret);
     if (result < 0 || send_request(front, secret) < 0) /* its keeper may have been killed, and a spare have lived on */
-        return result == -ENOENT || result == -ESRCH || has_hung_up(fd) ? NO_BRAIN : UNEQUAL;
+        return result == -ENOENT || result == -ESRCH || readable(fd, 0) ? NO_BRAIN : UNEQUAL;
     listen_to_signals(front);
     if (!readable(fd, HELLO_MS))
         return BUSY;
@@ -249,61 +250,22 @@ static void fill_standard_fds(void)
     }
 }
 
-static uint64_t ignored_signals(void)
-{
-    uint64_t mask = 0;
-    for (int signal = 1; signal < 32; signal++) {
-        struct sys_sigaction action = {0};
-        if (sys(__NR_rt_sigaction, signal, NULL, &action, 8) == 0 && action.handler == 1 /* SIG_IGN */)
-            mask |= 1ull << signal;
-    }
-    return mask;
-}
-
-/* What the brain that was started says until it listens or dies, or the end of that. */
-static void hear(int errors, int64_t until_ms, char *said, size_t size)
-{
-    size_t used = 0;
-    while (until_ms > clock_ms() && readable(errors, until_ms - clock_ms())) {
-        if (used == size - 1)
-            memmove(said, said + size / 2, used -= size / 2);
-        long count = sys_read(errors, said + used, size - 1 - used);
-        if (count <= 0)
-            break;
-        used += (size_t)count;
-    }
-    said[used] = '\0';
-    sys_close(errors);
-}
-
 /* MASU_BRAIN=require: the exit status when there is no brain to be had. */
 static int insist(struct front *front)
 {
-    static char said[2048];
     int64_t until_ms = clock_ms() + WAIT_FOR_BRAIN_MS;
-    for (unsigned deaths = 0;;) {
+    for (unsigned started = 0;; sys_poll(NULL, 0, RETRY_MS)) {
         enum outcome outcome = begin(front);
         if (outcome == ACCEPTED)
             serve(front);
         take_back(front);
-        if (outcome == UNEQUAL) {
-            complain(front, "MASU_BRAIN=require: the brain's power is not ours");
+        int result = outcome == NO_BRAIN ? start_brain(front, true) : -EAGAIN;
+        const char *why = outcome == UNEQUAL                         ? "the brain's power is not ours"
+                          : result == 0 && started++ == STARTS_LIMIT ? "the brain has died at its start"
+                          : (result < 0 && result != -EAGAIN) || clock_ms() > until_ms ? "there is no brain" : NULL;
+        if (why != NULL) {
+            complain(front, "MASU_BRAIN=require: %s", why);
             return 125;
-        }
-        if (outcome == NO_BRAIN && deaths == DEATHS_LIMIT) {
-            complain(front, "MASU_BRAIN=require: the brain has died at its start%s%s", *said == '\0' ? "" : ", saying: ",
-                     said);
-            return 125;
-        }
-        int errors = outcome == NO_BRAIN ? start_brain(front, true) : -EAGAIN;
-        if (errors >= 0) {
-            hear(errors, until_ms, said, sizeof said);
-            deaths++;
-        } else if (errors != -EAGAIN || clock_ms() > until_ms) {
-            complain(front, "MASU_BRAIN=require: there is no brain");
-            return 125;
-        } else {
-            sys_poll(NULL, 0, RETRY_MS);
         }
     }
 }
@@ -326,8 +288,7 @@ int run_front(int argc, char **argv, char **envp, enum program program)
     const char *wish = variable(&front, "MASU_BRAIN");
     /* A service manager looks at who speaks to it: that has to be us. A shim has the variable from containerd. */
     bool notifies = program != MASU_SHIM && *variable(&front, "NOTIFY_SOCKET") != '\0';
-    if (strcmp(wish, "off") != 0 && !notifies && front.package[0] != '\0') {
-        front.ignored = ignored_signals();
+    if (strcmp(wish, "off") != 0 && !notifies) {
         if (strcmp(wish, "require") == 0)
             return insist(&front);
         enum outcome outcome = begin(&front);

@@ -6,7 +6,7 @@
  *     connects ───────────────────────────────────► looks who that is (SO_PEERCRED, /proc/PID)
  *     ◄── HELLO protocol, where the secret is ─────
  *     reads the secret: proof of its power
- *     ─── REQUEST argv, env, cwd, umask, fds ──────► looks whether its power is the caller's
+ *     ─── CALL argv, env, fds ─────────────────────► looks whether its power is the caller's
  *     ◄── GO pidfd, or COLD ──────────────────────── takes the caller's place
  *     ◄── SPAWN argv, env, fds ───────────────────── wants a process
  *     ─── ANSWER pid ──────────────────────────────►
@@ -44,13 +44,12 @@ struct front {
     char **argv, **envp;
     int64_t began_ns; /* CLOCK_MONOTONIC */
     char bin[PATH_LIMIT];     /* the directory of our own executable */
-    char package[PATH_LIMIT]; /* of Python's package masu; "" when it is for masu-python to find */
-    char python[PATH_LIMIT];
+    char entry[PATH_LIMIT + 16]; /* what the interpreter is to run */
+    char python[PATH_LIMIT];     /* the interpreter; "" when we do not know it */
     char place[PATH_LIMIT]; /* of the brain's socket; "" without a directory for it */
     int brain;              /* connected socket */
     int lifeline;           /* while this is open we live */
     int signals;            /* signalfd of what is passed on */
-    uint64_t ignored;       /* signals that our caller ignores, by number */
     uint64_t mask;          /* the signals that were blocked when we were started */
     int worker;             /* pidfd of the brain's process that does our call, once it has said GO */
     int forwarded;          /* the last signal that was passed on, or 0 */
@@ -58,18 +57,18 @@ struct front {
 
 /* home.c: where things are */
 const char *variable(const struct front *front, const char *name);
-/* Finds bin and package; prints and exits when they cannot be. */
+/* Finds bin and entry; prints and exits when they cannot be. */
 void find_home(struct front *front);
-/* Finds python; false when its path is not where we look for it. */
+/* Finds python; false when it is not written where we look for it. */
 bool find_python(struct front *front);
 /* The next directory in which a brain's socket may lie, as front->place; false when there is none. */
 bool find_place(struct front *front, unsigned number);
 
 /* cold.c: without a brain */
 _Noreturn void go_cold(struct front *front);
-/* Starts a brain for the next ones. To be waited for, it has a pipe as stderr until it listens or dies: the reading end
- * of that, else 0. -EAGAIN while somebody else is doing so, another errno where there is none to be had. */
-int start_brain(struct front *front, bool awaited);
+/* Starts a brain for the next ones; `heard`: until it listens, it has our stderr for what it has to say. -EAGAIN while
+ * somebody else is doing so, another errno where there is none to be had. */
+int start_brain(struct front *front, bool heard);
 
 /* request.c: what the brain has to know */
 int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH]);

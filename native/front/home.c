@@ -1,4 +1,4 @@
-/* Where the package, its interpreter and the brain's socket are. */
+/* Where the interpreter, what it is to run and the brain's socket are. */
 #include "front.h"
 
 const char *variable(const struct front *front, const char *name)
@@ -28,40 +28,6 @@ bool find_python(struct front *front)
     return true;
 }
 
-static bool is_package(const char *directory)
-{
-    char path[PATH_LIMIT + 16];
-    struct statx about;
-    format_text(path, sizeof path, "%s/__main__.py", directory);
-    return sys_statx(AT_FDCWD, path, 0, STATX_TYPE, &about) == 0;
-}
-
-/* An installed program lies in PREFIX/bin, the package in PREFIX/lib/python3.N/{site,dist}-packages. */
-static void find_installed(struct front *front)
-{
-    static const char *const below[] = {"site-packages", "dist-packages"};
-    char path[PATH_LIMIT + 300];
-    _Alignas(8) char entries[4096];
-    unsigned found = 0;
-    format_text(path, sizeof path, "%s/../lib", front->bin);
-    owned_fd library = sys_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
-    for (long count; library >= 0 && (count = sys(__NR_getdents64, library, entries, sizeof entries)) > 0;) {
-        for (long at = 0; at < count;) {
-            const struct entry *entry = (const void *)(entries + at);
-            at += entry->length;
-            if (strncmp(entry->name, "python3", 7) != 0)
-                continue;
-            for (unsigned i = 0; i < 2; i++) {
-                format_text(path, sizeof path, "%s/../lib/%s/%s/masu", front->bin, entry->name, below[i]);
-                if (is_package(path) && found++ == 0)
-                    format_text(front->package, sizeof front->package, "%s", path);
-            }
-        }
-    }
-    if (found != 1)
-        front->package[0] = '\0';
-}
-
 void find_home(struct front *front)
 {
     long length = sys(__NR_readlinkat, AT_FDCWD, "/proc/self/exe", front->bin, sizeof front->bin - 1);
@@ -76,13 +42,10 @@ void find_home(struct front *front)
     }
     *slash = '\0';
     slash = strrchr(front->bin, '/');
-    if (slash != NULL && strcmp(slash, "/libexec") == 0) {
-        format_text(front->package, sizeof front->package, "%.*s", (int)(slash - front->bin), front->bin);
-        if (!is_package(front->package))
-            front->package[0] = '\0';
-    }
-    if (front->package[0] == '\0')
-        find_installed(front);
+    if (slash != NULL && strcmp(slash, "/libexec") == 0) /* in the package itself */
+        format_text(front->entry, sizeof front->entry, "%.*s/__main__.py", (int)(slash - front->bin), front->bin);
+    else
+        format_text(front->entry, sizeof front->entry, "%s/masu-python", front->bin);
 }
 
 static uint64_t hash(uint64_t sum, const void *data, size_t length) /* FNV-1a */
@@ -96,7 +59,7 @@ static uint64_t hash(uint64_t sum, const void *data, size_t length) /* FNV-1a */
 static uint64_t name_of(const struct front *front)
 {
     static const char *const spaces[] = {"/proc/self/ns/mnt", "/proc/self/ns/user", "/proc/self/ns/pid"};
-    uint64_t sum = hash(0xcbf29ce484222325, front->package, strlen(front->package));
+    uint64_t sum = hash(0xcbf29ce484222325, front->bin, strlen(front->bin));
     for (unsigned i = 0; i < 3; i++) {
         struct statx about = {0};
         sys_statx(AT_FDCWD, spaces[i], 0, STATX_INO, &about);
@@ -110,7 +73,7 @@ bool find_place(struct front *front, unsigned number)
     const char *runtime = variable(front, "XDG_RUNTIME_DIR");
     bool root = sys(__NR_geteuid) == 0;
     front->place[0] = '\0';
-    if (front->package[0] == '\0' || number > (root ? 1 : 0))
+    if (number > (root ? 1 : 0))
         return false;
     /* Root of a user namespace has no power over /run, but perhaps over a user's own directory. */
     if (root && number == 0)

@@ -2,7 +2,7 @@
 #ifndef MASU_FRONT_PROTOCOL_H
 #define MASU_FRONT_PROTOCOL_H
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 
 /* Every message begins with four u32, little-endian: its type and three numbers a, b, c. */
 #define HEADER_LENGTH 16
@@ -20,8 +20,6 @@
 #define SAY_EXIT 7   /* a: exit status */
 #define SAY_ATTEND 8 /* see session.c */
 
-#define ATTEND_MONITOR 0
-#define ATTEND_CHILD 1
 #define ATTEND_STDIN 1    /* flags: what comes from our stdin goes in */
 #define ATTEND_TERMINAL 2 /* it has a terminal: our window's size is its */
 #define ATTEND_RAW 4      /* our terminal is to be raw */

@@ -1,10 +1,11 @@
 /* What the brain has to know of a call.
  *
- *   ASK_CALL  a: words, b: environment strings, c: umask
- *             secret; u64 ignored signals; i64 nanoseconds of our start; u32 program (enum program);
- *             u32 number of further fds, then their numbers
- *   fds       memory file of the strings (the words, then the environment, each ended by NUL); working directory;
- *             lifeline; the three standard ones; the further ones
+ *   ASK_CALL  a: words, b: environment strings, c: program (enum program)
+ *             secret; i64 nanoseconds of our start; u32 number of further fds, then their numbers
+ *   fds       memory file of the strings (the words, then the environment, each ended by NUL); lifeline; the three
+ *             standard ones; the further ones
+ *
+ * What /proc says of us, such as working directory, umask and ignored signals, it finds there.
  */
 #include "front.h"
 
@@ -68,42 +69,35 @@ int send_request(struct front *front, const unsigned char secret[SECRET_LENGTH])
         struct sys_cmsghdr header;
         int fds[FDS_LIMIT];
     } control;
-    unsigned char message[HEADER_LENGTH + SECRET_LENGTH + 24 + 4 * FURTHER_LIMIT];
+    unsigned char message[HEADER_LENGTH + SECRET_LENGTH + 12 + 4 * FURTHER_LIMIT];
     unsigned count = 0;
 
     owned_fd strings = strings_file(front, &variables);
-    owned_fd directory = sys_open(AT_FDCWD, ".", O_PATH | O_DIRECTORY, 0);
-    if (strings < 0 || directory < 0 || sys_pipe(pipe, 0) < 0)
+    if (strings < 0 || sys_pipe(pipe, 0) < 0)
         return -1;
     owned_fd reading = pipe[0];
     front->lifeline = pipe[1];
-    const int own[] = {front->brain, strings, directory, reading, front->lifeline};
+    const int own[] = {front->brain, strings, reading, front->lifeline};
     int further_count = further_fds(own, sizeof own / sizeof *own, further);
     if (further_count < 0)
         return -1;
     control.fds[count++] = strings;
-    control.fds[count++] = directory;
     control.fds[count++] = reading;
     for (int fd = 0; fd < 3; fd++)
         control.fds[count++] = fd;
-    unsigned mask = (unsigned)sys(__NR_umask, 0077);
-    sys(__NR_umask, mask);
 
     unsigned char *at = message + HEADER_LENGTH;
-    uint64_t ignored = front->ignored, began = (uint64_t)front->began_ns;
+    uint64_t began = (uint64_t)front->began_ns;
     put32(message, ASK_CALL);
     put32(message + 4, (uint32_t)front->argc);
     put32(message + 8, (uint32_t)variables);
-    put32(message + 12, mask);
+    put32(message + 12, front->program);
     memcpy(at, secret, SECRET_LENGTH);
     at += SECRET_LENGTH;
-    put32(at, (uint32_t)ignored);
-    put32(at + 4, (uint32_t)(ignored >> 32));
-    put32(at + 8, (uint32_t)began);
-    put32(at + 12, (uint32_t)(began >> 32));
-    put32(at + 16, front->program);
-    put32(at + 20, (uint32_t)further_count);
-    at += 24;
+    put32(at, (uint32_t)began);
+    put32(at + 4, (uint32_t)(began >> 32));
+    put32(at + 8, (uint32_t)further_count);
+    at += 12;
     for (int i = 0; i < further_count; i++, at += 4) {
         put32(at, (uint32_t)further[i]);
         control.fds[count++] = further[i];

@@ -1,16 +1,13 @@
-/* The foreground: a process in a container has our terminal, or our pipes, and our signals until it ends.
+/* The foreground: a process that has a monitor has our terminal, or our pipes, and our signals until it ends.
  *
- *   SAY_ATTEND  a: what for, b: flags, c: the child's pid
- *               by its monitor   fds: a connection on which it has said that we are attached (src/masu/isolation/attach.py)
- *                                then the keys that detach
- *               as our child     fds: pidfd and, when it has a terminal, the pty's master
+ *   SAY_ATTEND  a: flags; then the keys that detach
+ *               fd: a connection on which the container's monitor has said that we are attached (isolation/attach.py)
  *   ASK_ANSWER  a: an ENDED_… or a negative errno, b: exit status
  *
  * No more is read than the other side takes, and output goes on meanwhile: neither can block the other.
  */
 #include "front.h"
 
-#include <asm/termbits.h>
 #include <asm/termios.h>
 
 #define CHUNK 32768 /* the most that goes into one message */
@@ -19,9 +16,7 @@
 struct session {
     struct front *front;
     unsigned flags;
-    int other;          /* the monitor's connection, or the pty's master; -1 for a child without a terminal */
-    bool by_monitor;
-    int pid, pidfd;     /* of a child */
+    int monitor;        /* the connection */
     struct termios before;
     bool raw;
     unsigned keys_length, keys_held;
@@ -95,7 +90,7 @@ static long write_all(int fd, const unsigned char *data, size_t size)
 
 static bool to_monitor(const struct session *s, const void *data, size_t size)
 {
-    return sys(__NR_sendto, s->other, data, size, SEND_NOSIGNAL | SEND_DONTWAIT, NULL, 0) >= 0;
+    return sys(__NR_sendto, s->monitor, data, size, SEND_NOSIGNAL | SEND_DONTWAIT, NULL, 0) >= 0;
 }
 
 /* Takes the keys that detach out of what was typed; the beginning of a sequence is held back. True at its end. */
@@ -157,12 +152,10 @@ static bool read_stdin(struct session *s, bool *detached)
 {
     unsigned char *data = s->keys_length > 0 ? s->output : s->input + 1;
     /* What is held back comes in front of it. */
-    long count = sys_read(STDIN, data, s->by_monitor ? CHUNK - KEYS_LIMIT : 4096);
-    if (count > 0 && !s->by_monitor)
-        return write_all(s->other, data, (size_t)count) == 0;
+    long count = sys_read(STDIN, data, CHUNK - KEYS_LIMIT);
     if (count <= 0) {
-        s->closing = s->by_monitor && s->keys_held == 0;
-        return s->by_monitor && s->keys_held > 0;
+        s->closing = s->keys_held == 0;
+        return !s->closing;
     }
     if (s->keys_length > 0)
         *detached = filter_keys(s, data, (size_t)count);
@@ -176,17 +169,12 @@ static bool read_stdin(struct session *s, bool *detached)
 static void take_signals(struct session *s)
 {
     uint32_t info[128 / sizeof(uint32_t)];
-    struct winsize size;
     while (sys_read(s->front->signals, info, sizeof info) == sizeof info) {
         int number = (int)info[0];
         if (number == SIGNAL_CHILD)
             continue;
         if (number == SIGNAL_WINDOW && (s->flags & ATTEND_TERMINAL) != 0) {
-            s->resized = s->by_monitor;
-            if (!s->by_monitor && sys_ioctl(STDIN, TIOCGWINSZ, &size) == 0)
-                sys_ioctl(s->other, TIOCSWINSZ, &size);
-        } else if (!s->by_monitor) {
-            sys_pidfd_send_signal(s->pidfd, number);
+            s->resized = true;
         } else if (number == SIGNAL_HANGUP && terminal_is_gone()) {
             /* Nobody sees what comes, nobody can type. The container has its monitor. */
             s->signals = (s->flags & ATTEND_SIGNALS) != 0 ? 1u << number : 0;
@@ -207,9 +195,9 @@ static void take_signals(struct session *s)
 /* ---- what comes out ---- */
 
 /* An ENDED_… or a negative errno when that was the last; 1 when there is more to come. */
-static int take_from_monitor(struct session *s, int *status)
+static int take(struct session *s, int *status)
 {
-    long count = sys(__NR_recvfrom, s->other, s->output, sizeof s->output, SEND_DONTWAIT, NULL, NULL);
+    long count = sys(__NR_recvfrom, s->monitor, s->output, sizeof s->output, SEND_DONTWAIT, NULL, NULL);
     if (count == -EAGAIN || count == -EINTR)
         return 1;
     if (count <= 0)
@@ -224,42 +212,14 @@ static int take_from_monitor(struct session *s, int *status)
     return result < 0 ? (int)result : 1;
 }
 
-/* The pty tells the end of the other side by EIO. */
-static long take_from_master(struct session *s)
-{
-    long count = sys_read(s->other, s->output, sizeof s->output);
-    if (count <= 0)
-        return count == -EINTR || count == -EAGAIN ? 1 : 0;
-    long result = write_all(STDOUT, s->output, (size_t)count);
-    return result < 0 ? result : 1;
-}
-
-/* Whether our child has ended; others that have become ours are reaped on the way. */
-static bool reap(const struct session *s, int *status)
-{
-    int pid, raw = 0;
-    bool found = false;
-    while ((pid = sys_wait(-1, &raw, WAIT_NO_HANG)) > 0) {
-        if (pid == s->pid) {
-            *status = (raw & 0x7f) != 0 ? 128 + (raw & 0x7f) : raw >> 8 & 0xff;
-            found = true;
-        }
-    }
-    return found;
-}
-
 static int run(struct session *s, int *status)
 {
     bool reading = (s->flags & ATTEND_STDIN) != 0, detached = false;
-    int result = 1;
-    if (s->by_monitor)
-        s->resized = (s->flags & ATTEND_TERMINAL) != 0;
-    for (;;) {
-        if (!s->by_monitor && reap(s, status))
-            break;
+    s->resized = (s->flags & ATTEND_TERMINAL) != 0;
+    while (!detached) {
         struct pollfd fds[] = {
             {s->front->signals, POLLIN, 0},
-            {s->other, (short)(POLLIN | (s->by_monitor && pending(s) ? POLLOUT : 0)), 0},
+            {s->monitor, (short)(POLLIN | (pending(s) ? POLLOUT : 0)), 0},
             {reading && !pending(s) ? STDIN : -1, POLLIN, 0},
         };
         sys_poll(fds, 3, -1);
@@ -268,21 +228,14 @@ static int run(struct session *s, int *status)
         if ((fds[1].revents & POLLOUT) != 0 && pending(s))
             send_pending(s);
         if ((fds[1].revents & ~POLLOUT) != 0) {
-            result = s->by_monitor ? take_from_monitor(s, status) : (int)take_from_master(s);
-            if (result < 0 || (s->by_monitor && result != 1))
+            int result = take(s, status);
+            if (result != 1)
                 return result;
-            if (result == 0)
-                s->other = -1; /* the terminal is closed; the child may go on */
         }
         if (fds[2].revents != 0)
             reading = read_stdin(s, &detached);
-        if (detached)
-            return ENDED_DETACHED;
     }
-    struct pollfd rest = {s->other, POLLIN, 0};
-    while (s->other >= 0 && sys_poll(&rest, 1, 0) > 0 && take_from_master(s) > 0)
-        continue;
-    return ENDED;
+    return ENDED_DETACHED;
 }
 
 void do_attend(struct front *front, const unsigned char *message, size_t length, const int *fds, unsigned fd_count)
@@ -290,14 +243,11 @@ void do_attend(struct front *front, const unsigned char *message, size_t length,
     static struct session s;
     struct sys_sigaction ignored = {.handler = 1}, before;
     int status = 0, result = -EPROTO;
-    s = (struct session){.front = front, .other = -1, .pid = (int)get32(message + 12)};
-    s.by_monitor = get32(message + 4) == ATTEND_MONITOR;
-    s.flags = get32(message + 8);
+    s = (struct session){.front = front, .flags = get32(message + 4)};
     s.keys_length = (unsigned)(length - HEADER_LENGTH);
-    if (s.keys_length <= KEYS_LIMIT && fd_count >= 1 && fd_count <= (s.by_monitor ? 1 : 2)) {
+    if (s.keys_length <= KEYS_LIMIT && fd_count == 1) {
         memcpy(s.keys, message + HEADER_LENGTH, s.keys_length);
-        s.pidfd = fds[0];
-        s.other = s.by_monitor ? fds[0] : fd_count == 2 ? fds[1] : -1;
+        s.monitor = fds[0];
         /* A reader that has gone is an error for the brain to tell, not our end. */
         sys(__NR_rt_sigaction, SIGNAL_PIPE, &ignored, &before, 8);
         if ((s.flags & ATTEND_RAW) != 0)

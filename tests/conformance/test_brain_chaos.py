@@ -48,18 +48,18 @@ def garbage(peer: Peer, secret: bytes) -> None:
 
 
 def half_a_request(peer: Peer, secret: bytes) -> None:
-    words, variables, umask, rest, _ = call_message(secret, [b"masu", b"ps"], [])
-    peer.say(protocol.ASK_CALL, words, variables, umask, rest[:20])
+    words, variables, rest, _ = call_message(secret, [b"masu", b"ps"], [])
+    peer.say(protocol.ASK_CALL, words, variables, 0, rest[:20])
 
 
 def no_fds(peer: Peer, secret: bytes) -> None:
-    words, variables, umask, rest, _ = call_message(secret, [b"masu", b"ps"], [])
-    peer.say(protocol.ASK_CALL, words, variables, umask, rest)
+    words, variables, rest, _ = call_message(secret, [b"masu", b"ps"], [])
+    peer.say(protocol.ASK_CALL, words, variables, 0, rest)
 
 
 def many_fds(peer: Peer, secret: bytes) -> None:
-    words, variables, umask, rest, _ = call_message(secret, [b"masu", b"ps"], [])
-    peer.say(protocol.ASK_CALL, words, variables, umask, rest, (0,) * 250)
+    words, variables, rest, _ = call_message(secret, [b"masu", b"ps"], [])
+    peer.say(protocol.ASK_CALL, words, variables, 0, rest, (0,) * 250)
 
 
 def another_secret(peer: Peer, secret: bytes) -> None:
@@ -72,16 +72,15 @@ def an_unknown_type(peer: Peer, secret: bytes) -> None:
 
 def request(peer: Peer, secret: bytes, *argv: bytes) -> int:
     """A good one; our end of the lifeline."""
-    words, variables, umask, rest, text = call_message(secret, list(argv or (b"masu", b"--version")), [b"PATH=/bin"])
+    words, variables, rest, text = call_message(secret, list(argv or (b"masu", b"--version")), [b"PATH=/bin"])
     file = os.memfd_create("strings")
     os.write(file, text)
     read, write = os.pipe2(os.O_CLOEXEC)
-    here = os.open("/", os.O_PATH)
     null = os.open("/dev/null", os.O_RDWR)
     try:
-        peer.say(protocol.ASK_CALL, words, variables, umask, rest, (file, here, read, null, null, null))
+        peer.say(protocol.ASK_CALL, words, variables, 0, rest, (file, read, null, null, null))
     finally:
-        for fd in (file, read, here, null):
+        for fd in (file, read, null):
             os.close(fd)
     return write
 
@@ -351,7 +350,7 @@ def test_a_brain_that_asks_for_nonsense_gets_an_error(tmp_path: Path, answer: st
         elif answer == "spawn of too much":
             peer.say(protocol.SAY_SPAWN, 0, 1 << 30, 1 << 30, b"\xff" * 24)
         else:
-            peer.say(protocol.SAY_ATTEND, 1, 0, 1)
+            peer.say(protocol.SAY_ATTEND)
         heard.append(peer.hear()[:2])
         peer.say(protocol.SAY_EXIT, 42)
 

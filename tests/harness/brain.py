@@ -138,9 +138,8 @@ class Peer:
 
 
 def call_message(
-    secret: bytes, argv: list[bytes], env: list[bytes], *, umask: int = 0o22,
-    numbers: tuple[int, ...] = (),
-) -> tuple[int, int, int, bytes, bytes]:
-    """The parts of an ASK_CALL: its three numbers, what follows, and what its file of strings holds."""
-    rest = secret + struct.pack("<QqII", 0, 0, 0, len(numbers)) + struct.pack(f"<{len(numbers)}I", *numbers)
-    return len(argv), len(env), umask, rest, b"".join(text + b"\0" for text in (*argv, *env))
+    secret: bytes, argv: list[bytes], env: list[bytes], *, numbers: tuple[int, ...] = ()
+) -> tuple[int, int, bytes, bytes]:
+    """The parts of an ASK_CALL for `masu`: two of its numbers, what follows, and what its file of strings holds."""
+    rest = secret + struct.pack("<qI", 0, len(numbers)) + struct.pack(f"<{len(numbers)}I", *numbers)
+    return len(argv), len(env), rest, b"".join(text + b"\0" for text in (*argv, *env))

@@ -32,11 +32,11 @@ class Call:
 
     def __init__(self, argv: list[bytes], env: list[bytes], strings: bytes | None = None, *, further: int = 0) -> None:
         numbers = tuple(range(10, 10 + further))
-        words, variables, mask, rest, text = call_message(SECRET, argv, env, numbers=numbers)
-        self.message = struct.pack("<IIII", front.ASK_CALL, words, variables, mask) + rest
+        words, variables, rest, text = call_message(SECRET, argv, env, numbers=numbers)
+        self.message = struct.pack("<IIII", front.ASK_CALL, words, variables, 0) + rest
         file = os.memfd_create("strings")
         os.write(file, text if strings is None else strings)
-        self.fds = [file, *(os.open("/dev/null", os.O_RDONLY) for _ in range(5 + further))]
+        self.fds = [file, *(os.open("/dev/null", os.O_RDONLY) for _ in range(4 + further))]
 
     def close(self) -> None:
         for fd in self.fds:
@@ -51,10 +51,9 @@ def test_a_request_is_understood() -> None:
         call.close()
     assert request.argv == ["masu", "ps", "\udcff"]
     assert request.env == [b"A=1", b"B="]
-    assert request.umask == 0o22
     assert request.program == "masu"
     assert request.secret == SECRET
-    assert request.standard == call.fds[3:6]
+    assert request.standard == call.fds[2:5]
     assert list(request.further) == [10, 11]
 
 
@@ -109,7 +108,7 @@ def test_a_request_with_other_bytes_in_it(at: int, bytes_: bytes) -> None:
 def test_powers_of_ourselves_are_our_own() -> None:
     proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        one, two = powers.of(proc), powers.of(proc)
+        one, two = (powers.of(proc, powers.status(proc)) for _ in range(2))
     finally:
         os.close(proc)
     assert len(one) > 20

@@ -19,7 +19,7 @@ from masu.errors import DataLoss, Unavailable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     class Early(Protocol):
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
         def take(self) -> list[int]: ...
 
 # native/front/protocol.h; a test compares.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 HEADER_LENGTH = 16
 MESSAGE_LIMIT = 65536
 FDS_LIMIT = 253
 SECRET_LENGTH = 16
 SAY_HELLO, SAY_GO, SAY_COLD, SAY_SPAWN, SAY_WAIT, SAY_SUBREAPER, SAY_EXIT, SAY_ATTEND = range(1, 9)
-ATTEND_MONITOR, ATTEND_CHILD = range(2)
 ATTEND_STDIN, ATTEND_TERMINAL, ATTEND_RAW, ATTEND_SIGNALS = 1, 2, 4, 8
 ENDED, ENDED_DETACHED, ENDED_ALONE = range(2, 5)
 ASK_CALL, ASK_ANSWER, ASK_STATUS, ASK_LEAVE = range(16, 20)
@@ -101,6 +100,10 @@ class Front:
         """waitpid(2) of the front's children."""
         return self._ask(pack("<IiII", SAY_WAIT, pid, options, 0))
 
+    def wait_any(self, early: Early, pass_on: Callable[[int], object]) -> tuple[int, int]:
+        """wait(2) of the front's children; meanwhile `pass_on` gets the signals that come."""
+        return self._ask(pack("<IiII", SAY_WAIT, -1, 0, 0), (), early, pass_on)
+
     def become_subreaper(self) -> None:
         self._ask(pack("<IIII", SAY_SUBREAPER, 0, 0, 0))
 
@@ -111,20 +114,15 @@ class Front:
         The exit status, None after the keys. Raises Unavailable when the monitor hangs up without one, OSError when
         nobody reads what comes out.
         """
-        message = pack("<IIII", SAY_ATTEND, ATTEND_MONITOR, flags, 0) + keys
-        how, status = self._ask(message, [connection], early)
+        # Signals that it has passed on to us before it knew better go back to it.
+        message = pack("<IIII", SAY_ATTEND, flags, 0, 0) + keys
+        how, status = self._ask(message, [connection], early, lambda number: os.kill(self.pid, number))
         if how == ENDED_ALONE:
             raise Unavailable("monitor", detail="it ended without telling how the container did")
         return None if how == ENDED_DETACHED else status
 
-    def attend_child(self, pid: int, pidfd: int, master: int, flags: int, early: Early) -> int:
-        """The foreground of a child of the front's, with the master of its pty or -1: its exit status. It is reaped, as
-        is everybody else who has become the front's child. Raises OSError."""
-        fds = [pidfd] if master < 0 else [pidfd, master]
-        return self._ask(pack("<IIIi", SAY_ATTEND, ATTEND_CHILD, flags, pid), fds, early)[1]
-
-    def _give_back(self, early: Early) -> None:
-        """Until the front answers: signals that it has passed on to us before it knew better go back to it."""
+    def _listen(self, early: Early, pass_on: Callable[[int], object]) -> None:
+        """Until the front answers."""
         from select import POLLIN, poll
 
         waiting = poll()
@@ -133,13 +131,19 @@ class Front:
         while self._sock.fileno() not in [fd for fd, _ in waiting.poll()]:
             for number in early.take():
                 if number != _SIGCHLD:
-                    os.kill(self.pid, number)
+                    pass_on(number)
 
-    def _ask(self, message: bytes, fds: Sequence[int] = (), early: Early | None = None) -> tuple[int, int]:
+    def _ask(
+        self,
+        message: bytes,
+        fds: Sequence[int] = (),
+        early: Early | None = None,
+        pass_on: Callable[[int], object] | None = None,
+    ) -> tuple[int, int]:
         with self._lock:
             send(self._sock, message, fds)
-            if early is not None:
-                self._give_back(early)
+            if early is not None and pass_on is not None:
+                self._listen(early, pass_on)
             answer = self._sock.recv(MESSAGE_LIMIT)
         if not answer:
             raise Unavailable("caller", detail="it has gone")

@@ -14,11 +14,9 @@ from masu.linux import _sys
 
 # Also those of children to come: unshare(2) has set them apart.
 _SPACES = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts")
-_LINES = frozenset(
-    (
-        b"Uid", b"Gid", b"Groups", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp",
-        b"Seccomp_filters",
-    )
+_LINES = (
+    b"Uid", b"Gid", b"Groups", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp",
+    b"Seccomp_filters",
 )  # fmt: skip
 _LABELS = ("attr/current", "attr/exec")
 _LIMIT_BYTES = 1 << 16
@@ -29,8 +27,14 @@ if TYPE_CHECKING:
     Powers = dict[str, bytes | str | tuple[int, ...]]
 
 
-def of(proc: int) -> Powers:
-    """The powers of a process by name; `proc` is an open directory /proc/PID.
+def status(proc: int) -> dict[bytes, bytes]:
+    """What /proc/PID/status says, by name; `proc` is the open directory /proc/PID. Raises OSError when it is gone."""
+    lines = (line.partition(b":") for line in _read(proc, "status").split(b"\n"))
+    return {name: value.strip() for name, _, value in lines}
+
+
+def of(proc: int, said: dict[bytes, bytes]) -> Powers:
+    """The powers of a process by name; `proc` is its open directory /proc/PID, `said` its status.
 
     Raises OSError when it is gone, or not ours to look at.
     """
@@ -40,10 +44,9 @@ def of(proc: int) -> Powers:
     root = os.stat("root", dir_fd=proc)
     # A bind mount of the same directory elsewhere is not the same place: other mounts lie on it.
     found["root"] = (root.st_dev, root.st_ino, _sys.mount_of(proc, "root", 0)[0])
-    for line in _read(proc, "status").split(b"\n"):
-        name_, _, value = line.partition(b":")
-        if name_ in _LINES:
-            found[name_.decode()] = value.strip()
+    for line in _LINES:
+        if line in said:
+            found[line.decode()] = said[line]
     for name in _LABELS:
         try:
             found[name] = _read(proc, name)

@@ -2,10 +2,11 @@
 
 A request (ASK_CALL; native/front/request.c writes it)
 
-    u32 type, words, environment strings, umask
-    secret; u64 signals that the caller ignores; i64 its start, CLOCK_MONOTONIC ns; u32 program, one of _PROGRAMS
-    u32 number of further fds, then their numbers
-    fds: file of the strings, working directory, lifeline, the three standard ones, the further ones
+    u32 type, words, environment strings, program (one of _PROGRAMS)
+    secret; i64 the caller's start, CLOCK_MONOTONIC ns; u32 number of further fds, then their numbers
+    fds: file of the strings, lifeline, the three standard ones, the further ones
+
+What else there is to know of a caller /proc says: its powers, working directory, umask, the signals that it ignores.
 """
 
 from __future__ import annotations
@@ -69,30 +70,27 @@ class Refused(Exception):
 class Request:
     """What came from a front, understood. The fds are the owner's to close."""
 
-    __slots__ = (
-        "argv", "began_ns", "cwd", "env", "further", "ignored", "lifeline", "program", "secret", "standard", "umask",
-    )  # fmt: skip
+    __slots__ = ("argv", "began_ns", "env", "further", "lifeline", "program", "secret", "standard")
 
     def __init__(self, message: bytes, fds: list[int]) -> None:
         """Raises Refused for what is no request."""
         try:
-            kind, words, variables, umask = unpack_from("<IIII", message)
+            kind, words, variables, program = unpack_from("<IIII", message)
             at = HEADER_LENGTH + SECRET_LENGTH
             self.secret = message[HEADER_LENGTH:at]
-            self.ignored, self.began_ns, program, count = unpack_from("<QqII", message, at)
-            numbers: tuple[int, ...] = unpack(f"<{count}I", message[at + 24 :])
+            self.began_ns, count = unpack_from("<qI", message, at)
+            numbers: tuple[int, ...] = unpack(f"<{count}I", message[at + 12 :])
             self.program = _PROGRAMS[program]
         except (struct_error, IndexError, MemoryError, OverflowError) as error:
             raise Refused("not a request") from error
-        if kind != ASK_CALL or len(fds) != 6 + count or umask > 0o777:
+        if kind != ASK_CALL or len(fds) != 5 + count:
             raise Refused("not a request")
-        strings, self.cwd, self.lifeline = fds[:3]
-        self.umask = umask
-        self.standard = fds[3:6]
-        self.further = dict(zip(numbers, fds[6:], strict=True))
+        self.lifeline = fds[1]
+        self.standard = fds[2:5]
+        self.further = dict(zip(numbers, fds[5:], strict=True))
         if len(self.further) != count or any(number < 3 or number >= 1 << 20 for number in numbers):
             raise Refused("impossible numbers of descriptors")
-        texts = _strings(strings, words, variables)
+        texts = _strings(fds[0], words, variables)
         self.argv = [os.fsdecode(text) for text in texts[:words]]
         self.env = texts[words:]
 
@@ -142,14 +140,16 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
     if kind in (ASK_STATUS, ASK_LEAVE):
         return _control(shared, keeper, kind, connection)
     try:
-        request = _admitted(shared, Request(message, received), proc)
+        request, said = Request(message, received), powers.status(proc)
+        _admit(shared, request, proc, said)
+        cwd = os.open("cwd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
     except (Refused, OSError) as error:
         send(connection, pack("<IIII", SAY_COLD, 0, 0, 0) + str(error).encode("utf-8", "replace"))
         return 0
     os.close(proc)
     os.close(received[0])
     shared.listener.close()
-    _take_place(request)
+    _take_place(request, said, cwd)
     spawn.front = Front(connection, peer, request.began_ns, time.monotonic_ns())
     own = pidfd.open(os.getpid())
     send(connection, pack("<IIII", SAY_GO, 0, 0, 0), [own])
@@ -191,29 +191,29 @@ def _receive(connection: socket) -> tuple[bytes, list[int], int]:
     return message, received, sender
 
 
-def _admitted(shared: Shared, request: Request, proc: int) -> Request:
-    """The request, when we may stand in for who sent it. Raises Refused, OSError."""
+def _admit(shared: Shared, request: Request, proc: int, said: dict[bytes, bytes]) -> None:
+    """Raises Refused when we may not stand in for who sent the request, OSError."""
     if request.secret != shared.secret:
         raise Refused("the secret is another")
-    other = powers.difference(shared.powers, powers.of(proc))
+    other = powers.difference(shared.powers, powers.of(proc, said))
     if other:
         raise Refused(f"{other} is another than ours")
-    return request
 
 
-def _take_place(request: Request) -> None:
-    """Makes what the caller has our own."""
+def _take_place(request: Request, said: dict[bytes, bytes], cwd: int) -> None:
+    """Makes what the caller has our own; `said` is the status of its process."""
     # From here on the end of the caller is ours: the kernel sends SIGKILL when its end of the pipe is closed.
     fcntl.fcntl(request.lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(request.lifeline, _F_SETSIG, _signal.SIGKILL)
     fcntl.fcntl(request.lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     if fds.is_readable(request.lifeline):
         os._exit(0)
-    os.fchdir(request.cwd)
-    os.close(request.cwd)
-    os.umask(request.umask)
+    os.fchdir(cwd)
+    os.close(cwd)
+    os.umask(int(said[b"Umask"], 8))
+    ignored = int(said[b"SigIgn"], 16) << 1  # the first bit is signal 1
     for number in range(1, 32):
-        if request.ignored >> number & 1 and number not in (_signal.SIGKILL, _signal.SIGSTOP):
+        if ignored >> number & 1:
             _signal.signal(number, _signal.SIG_IGN)
     _place_fds(request)
     for name in posix.environ:

@@ -58,7 +58,8 @@ def warm_up() -> None:
     text = jsontext.dumps(document).encode()
     proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for _ in range(_TIMES):
-        powers.difference(powers.of(proc), powers.of(proc))
+        said = powers.status(proc)
+        powers.difference(powers.of(proc, said), powers.of(proc, said))
         oci.PROGRAM.parse(["--log", "/dev/null", "run", "--bundle", "/", "nobody"])
         engine.PROGRAM.parse(["run", "--rm", "nothing"])
         encode.encode(preview.plan(bundle.parse("/", text), "nobody"))

@@ -37,7 +37,7 @@ class Shared:
         self.watch = Watch(ignored=frozenset(("__pycache__",)))
         self.watch.move(FDS_BEGIN)
         proc = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.powers = powers.of(proc)
+        self.powers = powers.of(proc, powers.status(proc))
         os.close(proc)
         self.listener: socket
         self.taken = -1

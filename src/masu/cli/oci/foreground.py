@@ -29,12 +29,12 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
     """Until the first process ends; its exit status, 128 + n for signal n. Meanwhile `relay` tells a service manager
     that it is ready, and that we are to be watched, who have its exit status in the end."""
     try:
+        if console is not None:
+            with console.raw():
+                return _loop(launched, signals, console, relay)
         if spawn.front is not None and relay is None:
-            return _attend(spawn.front, launched, signals, console)
-        if console is None:
-            return _loop(launched, signals, None, relay)
-        with console.raw():
-            return _loop(launched, signals, console, relay)
+            return _wait_by(spawn.front, launched, signals)
+        return _loop(launched, signals, None, relay)
     finally:
         if relay is not None:
             relay.close()
@@ -43,13 +43,12 @@ def wait(launched: Running, signals: Signals, console: Console | None, relay: Re
         launched.close()
 
 
-def _attend(front: Front, launched: Running, signals: Signals, console: Console | None) -> int:
-    from masu.linux.front import ATTEND_RAW, ATTEND_STDIN, ATTEND_TERMINAL
-
-    if console is None:
-        return front.attend_child(launched.pid, launched.pidfd, -1, 0, signals)
-    flags = ATTEND_STDIN | ATTEND_TERMINAL | ATTEND_RAW
-    return front.attend_child(launched.pid, launched.pidfd, console.master, flags, signals)
+def _wait_by(front: Front, launched: Running, signals: Signals) -> int:
+    """As `_loop`, with one question for all that may end."""
+    pid = -1
+    while pid != launched.pid:
+        pid, raw = front.wait_any(signals, lambda number: _pass_on(number, launched))
+    return _status(raw)
 
 
 def _loop(launched: Running, signals: Signals, console: Console | None, relay: Relay | None) -> int:
@@ -97,11 +96,15 @@ def _handle(numbers: list[int], launched: Running, console: Console | None) -> i
         elif number == SIGWINCH and console is not None:
             console.resize()
         else:
-            try:
-                pidfd.send_signal(launched.pidfd, number)
-            except ProcessLookupError:
-                pass
+            _pass_on(number, launched)
     return status
+
+
+def _pass_on(number: int, launched: Running) -> None:
+    try:
+        pidfd.send_signal(launched.pidfd, number)
+    except ProcessLookupError:
+        pass
 
 
 def _reap(pid: int) -> int | None:
@@ -114,5 +117,9 @@ def _reap(pid: int) -> int | None:
         if child == 0:
             return status
         if child == pid:
-            code = os.waitstatus_to_exitcode(raw)
-            status = code if code >= 0 else 128 - code
+            status = _status(raw)
+
+
+def _status(raw: int) -> int:
+    code = os.waitstatus_to_exitcode(raw)
+    return code if code >= 0 else 128 - code

@@ -8,13 +8,13 @@ Three layouts exist (cgroups(7)):
 
 The usual places are tried first, with one stat(2) each: /proc/self/mountinfo grows with every container on the
 machine and would make each start cost more than the one before. It is read only where something is not where it
-usually is. A process that asks again looks again only when the kernel says that a mount has come or gone.
+usually is. What was found is believed for a moment, since one command asks several times.
 """
 
 from __future__ import annotations
 
 import os
-import select
+from time import monotonic
 
 from masu.errors import DataLoss, FailedPrecondition
 
@@ -27,6 +27,9 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 # The largest /proc/self/cgroup and mountinfo that are believed; a machine with ten thousand mounts has about 3 MB.
 PROC_CGROUP_MAX = 1 << 16
 MOUNTINFO_MAX = 64 << 20
+
+# How long what was found is believed.
+FRESH_S = 0.1
 
 # The inode number of the first cgroup namespace (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h). In another one
 # /proc/self/cgroup counts from elsewhere than the mounts may.
@@ -141,37 +144,16 @@ def parse_proc_cgroup(text: str) -> dict[str, str]:
     return own
 
 
-class _Look:
-    """What this process has found at the usual places for these controllers. A mount that comes or goes makes the
-    mountinfo opened before it ready for POLLERR, once, and to whoever shares that open file (proc_pid_mountinfo(5))."""
-
-    __slots__ = ("controllers", "found", "mountinfo", "pid")
-
-    def __init__(self, own: Mapping[str, str]) -> None:
-        self.pid = os.getpid()
-        self.controllers = own.keys()
-        self.mountinfo = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self.found = _usual_places(CGROUP_ROOT, own)
-
-    def holds(self, own: Mapping[str, str]) -> bool:
-        poll = select.poll()
-        poll.register(self.mountinfo, select.POLLERR)
-        return self.pid == os.getpid() and self.controllers == own.keys() and not poll.poll(0)
-
-    def __del__(self) -> None:
-        if self.pid == os.getpid():  # in a forked child the number may be another file's by now
-            os.close(self.mountinfo)
-
-
-_last: _Look | None = None
+_last: tuple[float, Layout | None] = 0.0, None
 
 
 def _looked_up(own: Mapping[str, str]) -> Layout | None:
     global _last
-    last = _last
-    if last is None or not last.holds(own):
-        last = _last = _Look(own)
-    found = last.found
+    now = monotonic()
+    seen, found = _last
+    if found is None or now - seen > FRESH_S or found.own.keys() != own.keys():
+        found = _usual_places(CGROUP_ROOT, own)
+        _last = now, found
     return found and Layout(found.mode, found.mounts, found.unified, own)
 
 
