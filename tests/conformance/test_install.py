@@ -100,7 +100,13 @@ def test_pip_installs_commands_that_run(wheel: Path, tmp_path: Path) -> None:
     # Its gRPC is not in this venv: what it says by itself needs none.
     assert run(venv / "bin/masud", "--version", cwd="/").stdout.startswith("masud version")
     # What cannot be found by looking beside the command is found by the interpreter that pip wrote down.
-    assert run(venv / "bin/masu-python", "masu-oci", "--version").returncode == 0
+    (tmp_path / "bin").mkdir()
+    for name in ("masu-oci", "masu-python"):
+        shutil.copy(venv / "bin" / name, tmp_path / "bin")
+    done = run(tmp_path / "bin/masu-oci", "--version", cwd="/")
+    assert (done.returncode, done.stderr, done.stdout[:16]) == (0, "", "masu-oci version")
+    done = run(tmp_path / "bin/masu-oci", "state", "nobody", cwd="/", env={"MASU_BRAIN": "off"})
+    assert (done.returncode, "nobody" in done.stderr) == (1, True), done
     (package,) = venv.glob("lib/python3*/site-packages/masu")
     for helper in ("masu-launch", "masu-unpack"):
         assert (package / "libexec" / helper).stat().st_mode & 0o777 == 0o755
