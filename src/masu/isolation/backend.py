@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from masu.isolation.stdio import Stdio
     from masu.runtime.criu.options import CriuOptions
 
+    class RuncOptions(Protocol):
+        """containerd's options for runc and its like, containerd.runc.v1.Options, whoever has decoded them."""
+
+        binary_name: str
+        root: str
+        systemd_cgroup: bool
+        no_new_keyring: bool
+        no_pivot_root: bool
+
     class Isolation(Protocol):
         """Errors are the kinds of `masu.errors`; FailedPrecondition for a container in another state than wanted."""
 
@@ -146,11 +155,17 @@ class Namespaces:
         return runtime_delete.delete(container, force=True)
 
 
-def by_binary(binary: str, root: str, *, systemd: bool, no_new_keyring: bool, no_pivot: bool) -> Isolation:
-    """Our own runtime for no binary and for masu-oci, else that one with its state in `root`. Raises NotFound."""
-    if binary.rpartition("/")[2] in ("", "masu-oci"):
-        return Namespaces(systemd=systemd, no_new_keyring=no_new_keyring, no_pivot=no_pivot)
-    return Oci(binary, root, systemd=systemd, no_new_keyring=no_new_keyring, no_pivot=no_pivot)
+def by_options(options: RuncOptions, root: str, namespace: str) -> Isolation:
+    """Our own runtime for no binary and for masu-oci, else that one, for a namespace of containerd's; `root` is where
+    its state is when the options do not say. Raises NotFound."""
+    choices = {
+        "systemd": options.systemd_cgroup,
+        "no_new_keyring": options.no_new_keyring,
+        "no_pivot": options.no_pivot_root,
+    }
+    if options.binary_name.rpartition("/")[2] in ("", "masu-oci"):
+        return Namespaces(**choices)
+    return Oci(options.binary_name, f"{options.root or root}/{namespace}", **choices)
 
 
 def from_json(data: dict[str, object]) -> Isolation:

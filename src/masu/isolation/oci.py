@@ -344,7 +344,7 @@ def _cgroups_of(pid: int) -> dict[str, str]:
     own."""
     ours = cgroups.detect()
     own = parse_proc_cgroup(procfs.read(pid, "cgroup"))
-    theirs = cgroups.Layout(ours.mode, ours.mounts, ours.unified, own)
+    theirs = ours.of(own)
     shared = ("/", "")
     return {
         name: theirs.own_directory(name)

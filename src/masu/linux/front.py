@@ -102,7 +102,7 @@ class Front:
 
     def wait_any(self, early: Early, pass_on: Callable[[int], object]) -> tuple[int, int]:
         """wait(2) of the front's children; meanwhile `pass_on` gets the signals that come."""
-        return self._ask(pack("<IiII", SAY_WAIT, -1, 0, 0), (), early, pass_on)
+        return self._ask(pack("<IiII", SAY_WAIT, -1, 0, 0), meanwhile=lambda: self._listen(early, pass_on))
 
     def become_subreaper(self) -> None:
         self._ask(pack("<IIII", SAY_SUBREAPER, 0, 0, 0))
@@ -114,9 +114,12 @@ class Front:
         The exit status, None after the keys. Raises Unavailable when the monitor hangs up without one, OSError when
         nobody reads what comes out.
         """
-        # Signals that it has passed on to us before it knew better go back to it.
+        def give_back(number: int) -> None:
+            """It has passed the signal on to us before it knew better."""
+            os.kill(self.pid, number)
+
         message = pack("<IIII", SAY_ATTEND, flags, 0, 0) + keys
-        how, status = self._ask(message, [connection], early, lambda number: os.kill(self.pid, number))
+        how, status = self._ask(message, [connection], meanwhile=lambda: self._listen(early, give_back))
         if how == ENDED_ALONE:
             raise Unavailable("monitor", detail="it ended without telling how the container did")
         return None if how == ENDED_DETACHED else status
@@ -134,16 +137,12 @@ class Front:
                     pass_on(number)
 
     def _ask(
-        self,
-        message: bytes,
-        fds: Sequence[int] = (),
-        early: Early | None = None,
-        pass_on: Callable[[int], object] | None = None,
+        self, message: bytes, fds: Sequence[int] = (), *, meanwhile: Callable[[], None] | None = None
     ) -> tuple[int, int]:
         with self._lock:
             send(self._sock, message, fds)
-            if early is not None and pass_on is not None:
-                self._listen(early, pass_on)
+            if meanwhile is not None:
+                meanwhile()
             answer = self._sock.recv(MESSAGE_LIMIT)
         if not answer:
             raise Unavailable("caller", detail="it has gone")

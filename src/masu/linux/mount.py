@@ -143,8 +143,14 @@ _NOTHING = frozenset(("defaults", "norelatime", "rnorelatime", "silent", "loud",
 # What is neither an attribute, nor a flag of the file system, nor propagation.
 _OTHERS = ("bind", "rbind", "remount", "tmpcopyup", "copy-symlink", "dest-nofollow", "src-nofollow", "idmap", "ridmap")
 
+# Every one of them, without doubles.
+_KNOWN = sorted(
+    {*_ATTRIBUTES, *_ATIMES, *_PROPAGATION, *_SUPERBLOCK, *_NOTHING, *_OTHERS}
+    | {"r" + word for word in (*_ATTRIBUTES, *_ATIMES)}
+)
+
 # Options of file systems that stand one letter from a word of ours.
-_NOT_MISSPELT = frozenset(("i_version", "newinstance", "noi_version", "nosync", "volatile"))
+_NOT_MISSPELT = frozenset(("i_version", "noi_version", "nosync"))
 _SELINUX = ("context", "fscontext", "defcontext", "rootcontext")
 # UID_GID_MAP_MAX_EXTENTS, Linux 4.15.
 _MAX_EXTENTS = 340
@@ -211,9 +217,7 @@ class MountOptions:
 
 def known_options() -> list[str]:
     """Every option that is not the file system's own, sorted: the `mountOptions` of the features document."""
-    words = {*_ATTRIBUTES, *_ATIMES, *_PROPAGATION, *_SUPERBLOCK, *_NOTHING, *_OTHERS}
-    words.update("r" + word for word in (*_ATTRIBUTES, *_ATIMES))
-    return sorted(words)
+    return [*_KNOWN]
 
 
 def parse_options(options: tuple[str, ...], where: str) -> MountOptions:
@@ -343,7 +347,7 @@ class _Parser:
 
     def _check_data(self, index: int, word: str) -> None:
         where = f"{self.where}[{index}]"
-        if self.options.bind and (hint := closest(word, known_options())):
+        if self.options.bind and (hint := closest(word, _KNOWN)):
             detail = "bind mounts have no options of a file system"
             raise InvalidArgument("mount option", word, where=where, detail=detail, hint=hint)
         if meant := _slip(word):
@@ -383,7 +387,7 @@ def _slip(word: str) -> str:
     """The word of ours that `word` is one typing slip away from: a letter wrong, missing, doubled or swapped."""
     if len(word) < 5 or "=" in word or word in _NOT_MISSPELT or not word.isalpha():
         return ""
-    for known in known_options():
+    for known in _KNOWN:
         if len(known) >= 5 and abs(len(known) - len(word)) <= 1 and _one_slip(word, known):
             return known
     return ""

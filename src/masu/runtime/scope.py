@@ -113,7 +113,7 @@ class Scope:
             return self.unit.path()
         own = parse_proc_cgroup(files.read(None, f"/proc/{self._keeper.pid}/cgroup"))
         controller = "" if layout.mode == "v2" else "name=systemd"
-        path = Layout(layout.mode, layout.mounts, layout.unified, own).own_directory(controller)
+        path = layout.of(own).own_directory(controller)
         mount = layout.hierarchies()[controller].path
         if not path.startswith(mount + "/"):
             raise FailedPrecondition("cgroup", self.unit.name, detail="systemd has made it where we cannot see it")

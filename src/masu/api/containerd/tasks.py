@@ -23,7 +23,7 @@ from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
 from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
 from masu.errors import InvalidArgument, MasuError, NotFound, Unavailable
-from masu.isolation.backend import Namespaces, by_binary
+from masu.isolation.backend import Namespaces, by_options
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
 from masu.store import Container
@@ -288,14 +288,7 @@ def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> I
     for options in given:
         if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
             continue
-        found = _OPTIONS.FromString(options.value)
-        return by_binary(
-            found.binary_name,
-            f"{found.root or engine.run + '/runtimes'}/{engine.namespace}",
-            systemd=found.systemd_cgroup,
-            no_new_keyring=found.no_new_keyring,
-            no_pivot=found.no_pivot_root,
-        )
+        return by_options(_OPTIONS.FromString(options.value), engine.run + "/runtimes", engine.namespace)
     return Namespaces()
 
 

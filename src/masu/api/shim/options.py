@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from masu.api.proto import small
 from masu.errors import InvalidArgument, Unimplemented
-from masu.isolation.backend import by_binary
+from masu.isolation.backend import by_options
 from masu.linux import fds
 
 TYPE_CHECKING = False
@@ -89,13 +89,7 @@ def _parse(text: bytes, name: str) -> small.Options:
 def isolation(options: small.Options, namespace: str) -> Isolation:
     """Who makes the containers of a containerd namespace: our own runtime, or the one that is named. Raises NotFound
     when that is not there."""
-    return by_binary(
-        options.binary_name,
-        f"{options.root or _RUNTIMES_ROOT}/{namespace}",
-        systemd=options.systemd_cgroup,
-        no_new_keyring=options.no_new_keyring,
-        no_pivot=options.no_pivot_root,
-    )
+    return by_options(options, _RUNTIMES_ROOT, namespace)
 
 
 def checkpoint_options(value: small.Any | None) -> small.CheckpointOptions:

@@ -390,7 +390,7 @@ class Cgroup:
         """
         if self.mode != "v2":
             return self
-        from masu.linux.cgroups.layout import Layout, detect, parse_proc_cgroup
+        from masu.linux.cgroups.layout import detect, parse_proc_cgroup
 
         path, gone = self._paths[""], False
         try:
@@ -402,8 +402,7 @@ class Cgroup:
             own = parse_proc_cgroup(read(None, f"/proc/{init_pid}/cgroup"))
         except OSError:
             return self
-        seen = detect()
-        inits = Layout(seen.mode, seen.mounts, seen.unified, own).own_directory("")
+        inits = detect().of(own).own_directory("")
         # As long as there is the container's own, within that: init may have been moved out by somebody.
         return Cgroup({"": inits}) if inits.startswith(f"{path}/") or (gone and inits) else self
 

@@ -89,6 +89,10 @@ class Layout:
         self.unified = unified
         self.own = own
 
+    def of(self, own: Mapping[str, str]) -> Layout:
+        """The same hierarchies, as one sees them whose places in them are `own`."""
+        return Layout(self.mode, self.mounts, self.unified, own)
+
     def hierarchies(self) -> dict[str, Mount]:
         """Every hierarchy a container joins: v1 controllers by name, the cgroup2 tree as ""."""
         found = dict(self.mounts)
@@ -154,7 +158,7 @@ def _looked_up(own: Mapping[str, str]) -> Layout | None:
     if found is None or now - seen > FRESH_S or found.own.keys() != own.keys():
         found = _usual_places(CGROUP_ROOT, own)
         _last = now, found
-    return found and Layout(found.mode, found.mounts, found.unified, own)
+    return found and found.of(own)
 
 
 def _usual_places(root: str, own: Mapping[str, str]) -> Layout | None:
