@@ -63,6 +63,13 @@ def steady(text: str) -> list[str]:
     return [" ".join(word for word in line.split() if "[" not in word and ":" not in word) or line for line in lines]
 
 
+def files_of_brains() -> set[str]:
+    try:
+        return set(os.listdir("/run/masu/brain"))
+    except FileNotFoundError:
+        return set()
+
+
 def odd() -> None:
     """A caller that is unlike others in all that a child inherits."""
     os.umask(0o057)
@@ -480,10 +487,12 @@ def test_one_that_dies_at_its_start_is_not_waited_for(tmp_path: Path, wrong: str
     with Installation(tmp_path / "own") as masu:
         listener = masu.package / "cli/brain/listener.py"
         listener.write_text(listener.read_text().replace("    preload.everything()\n", f"    {wrong}\n"))
+        before = files_of_brains()
         done = masu.try_("masu", "--version", timeout_s=15)  # a brain that may yet come is waited for for twenty
         assert done.returncode == 125
         assert "MASU_BRAIN=require: the brain has died at its start" in done.stderr
         assert said in done.stderr
+        assert not said or files_of_brains() <= before  # what kills it at once leaves no time to tidy up
         assert masu("masu", "--version", brain="auto").startswith("masu version")
 
 

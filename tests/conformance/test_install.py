@@ -55,7 +55,8 @@ def test_through_symlinks_from_anywhere_without_path(checkout: Path, tmp_path: P
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/indirect").symlink_to("../direct")
     for words in ([str(tmp_path / "deep/indirect")], ["deep/indirect"], ["sh", "deep/indirect"]):
-        done = run(*words, "--version", cwd=tmp_path, env={"PATH": "/usr/bin:/bin"} if words[0] == "sh" else {})
+        environment = {"MASU_BRAIN": "off"} | ({"PATH": "/usr/bin:/bin"} if words[0] == "sh" else {})
+        done = run(*words, "--version", cwd=tmp_path, env=environment)
         assert (done.returncode, done.stderr) == (0, ""), (words, done)
         assert done.stdout.startswith("masu-oci version")
 

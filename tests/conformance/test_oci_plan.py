@@ -22,7 +22,7 @@ def as_nobody(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
     identity: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
         [MASU_OCI, *args], check=False, capture_output=True, text=True, timeout=60, cwd=cwd,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": "/usr/bin:/bin", "MASU_BRAIN": "off"},
         **identity,
     )  # fmt: skip
 

@@ -48,10 +48,24 @@ LOCK_FD = 3
 def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     """Listens at `path` until it is time to leave; the exit status. `program` runs a command line."""
     process.set_name("masu:[brain]")
+    try:
+        shared = _listening(path, program)
+    except BaseException:
+        _withdraw(path)
+        raise
+    keeper = Keeper(shared)
+    try:
+        keeper.run()
+    finally:
+        keeper.leave()
+    return 0
+
+
+def _listening(path: str, program: Callable[[str, list[str]], int]) -> Shared:
+    """All that a call needs, loaded; callers are let in, and answered as soon as there are spares."""
     shared = Shared(path, program)
     if powers.difference(shared.powers, shared.powers):
-        print("masu: no brain with a seccomp filter: nobody could be served", file=sys.stderr)
-        return 1
+        raise SystemExit("masu: no brain with a seccomp filter: nobody could be served")
     _leave_the_caller()
     shared.watch.add_tree(os.path.dirname(masu.__file__))
     shared.watch.add(os.path.realpath(sys.executable))
@@ -70,12 +84,7 @@ def serve(path: str, program: Callable[[str, list[str]], int]) -> int:
     # A front that waits for us has a pipe there, at the end of which it calls.
     with open("/dev/null", "wb") as null:
         os.dup2(null.fileno(), 2)
-    keeper = Keeper(shared)
-    try:
-        keeper.run()
-    finally:
-        keeper.leave()
-    return 0
+    return shared
 
 
 def _noted(*_: object) -> None:
@@ -113,6 +122,16 @@ def sweep(directory: str) -> None:
         os.rmdir(directory)
     except OSError:
         pass  # somebody is there, or it is gone
+
+
+def _withdraw(path: str) -> None:
+    """Removes the names of a brain that is leaving and has its lock: the lock's last, for then another may come."""
+    for name in (path, path + ".lock"):
+        try:
+            os.unlink(name)
+        except OSError:
+            continue
+    sweep(os.path.dirname(path))
 
 
 def _remove_if_dead(path: str) -> None:
@@ -268,12 +287,6 @@ class Keeper:
         if self.leaving:
             return
         self.leaving = True
-        path = self.shared.path
-        for name in (path, path + ".lock"):
-            try:
-                os.unlink(name)
-            except OSError:
-                continue
+        _withdraw(self.shared.path)
         os.close(self._lock)
         self.shared.listener.shutdown(SHUT_RDWR)
-        sweep(os.path.dirname(path))
