@@ -54,7 +54,8 @@ class User:
     def environment(self) -> dict[str, str]:
         path = os.environ.get("PATH", "/usr/bin:/bin")
         directories = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime_directory)}
-        return {"PATH": path, "USER": NAME, **directories, **self.more_environment}
+        # Each command is in a mount namespace of its own: a brain that it started would serve no other.
+        return {"PATH": path, "USER": NAME, "MASU_BRAIN": "off", **directories, **self.more_environment}
 
     def become(self) -> None:
         """For a forked child: from here on it is the user's."""

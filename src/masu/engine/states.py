@@ -191,28 +191,10 @@ def wait_monitor(container: Container, deadline_s: float | None) -> int | None:
     except (NotFound, Unavailable, FileNotFoundError):
         return None
     with attachment:
-        told, status = wait_told(attachment, deadline_s)
+        told, status = attachment.wait_told(deadline_s)
     if not told:
         raise Unavailable("monitor", container.id, detail=f"does not end within {deadline_s:g} s")
     return status
-
-
-def wait_told(attachment: Attachment, deadline_s: float | None) -> tuple[bool, int | None]:
-    """(True, the exit status that a monitor tells, None when it hangs up instead); (False, None) at the deadline."""
-    import select
-
-    poll = select.poll()
-    poll.register(attachment.fd, select.POLLIN)
-    while True:
-        if not poll.poll(None if deadline_s is None else deadline_s * 1000):
-            return False, None
-        kind, payload = attachment.receive()
-        if kind == "x":
-            from masu.isolation.attach import exit_status
-
-            return True, exit_status(payload)
-        if not kind:
-            return True, None
 
 
 def record_exit(engine: Engine, record: Record, ended: Exit) -> None:

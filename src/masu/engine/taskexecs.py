@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 
 from masu.engine import births, states
-from masu.engine.tasks import CREATED, PAUSED, RUNNING, Process, TaskIO, connect, with_monitor
+from masu.engine.tasks import CREATED, PAUSED, RUNNING, Process, connect, with_monitor
 from masu.errors import AlreadyExists, FailedPrecondition, InvalidArgument, MasuError, NotFound
 from masu.isolation import backend, namespaces
 from masu.isolation.attach import STDIN, Attachment
-from masu.isolation.stdio import Stdio
+from masu.isolation.stdio import Stdio, StdioNames
 from masu.linux import fds, pidfd, procfs
 from masu.runtime import failure
 from masu.spec import jsontext, times
@@ -44,7 +44,7 @@ class Execs:
     def _directory(self, id: str, exec_id: str) -> str:
         return f"{parent(self._engine, id)}/{exec_id}"
 
-    def add(self, id: str, exec_id: str, process: dict[str, object], io: TaskIO) -> None:
+    def add(self, id: str, exec_id: str, process: dict[str, object], io: StdioNames) -> None:
         """`process` is an object as a spec's. Raises InvalidArgument, AlreadyExists, FailedPrecondition."""
         from masu.spec import runtime as spec
 
@@ -64,7 +64,7 @@ class Execs:
         fds.atomic_write(directory + "/task.json", text.encode(), 0o600, sync=False)
         self._engine.ns.events.publish("/tasks/exec-added", {"container_id": id, "exec_id": exec_id})
 
-    def _wanted(self, id: str, exec_id: str) -> tuple[dict[str, object], TaskIO]:
+    def _wanted(self, id: str, exec_id: str) -> tuple[dict[str, object], StdioNames]:
         """What was added. Raises NotFound."""
         path = self._directory(id, exec_id) + "/task.json"
         try:
@@ -74,7 +74,7 @@ class Execs:
             raise NotFound(f"process does not exist {exec_id}") from None
         process = data.get("process") if isinstance(data, dict) else None
         io = data.get("io") if isinstance(data, dict) else None
-        return process if isinstance(process, dict) else {}, TaskIO.from_json(io)
+        return process if isinstance(process, dict) else {}, StdioNames.from_json(io)
 
     def get(self, id: str, exec_id: str) -> Process:
         """Raises NotFound."""
@@ -257,5 +257,5 @@ def settle_all(engine: Engine, id: str) -> None:
             monitor = connect(directory + "/attach.sock", 0)
             if monitor is not None:
                 with monitor:
-                    states.wait_told(monitor, _LAST_EXEC_S)
+                    monitor.wait_told(_LAST_EXEC_S)
             settle(engine, id, name)

@@ -29,7 +29,7 @@ from masu.engine.states import Held, State
 from masu.errors import AlreadyExists, DataLoss, FailedPrecondition, MasuError, NotFound, Unavailable
 from masu.isolation import backend, namespaces
 from masu.isolation.attach import Attachment
-from masu.isolation.stdio import Stdio
+from masu.isolation.stdio import Stdio, StdioNames
 from masu.spec import times
 from masu.store.db import from_os_error
 from masu.store.trees import remove_tree
@@ -51,35 +51,13 @@ CREATED, RUNNING, PAUSED, STOPPED = "created", "running", "paused", "stopped"
 _MONITOR_DEADLINE_S = 10.0
 
 
-class TaskIO:
-    """The names of a process's stdio; see `isolation.stdio` for what they may be."""
-
-    __slots__ = ("stderr", "stdin", "stdout", "terminal")
-
-    def __init__(self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False) -> None:
-        self.stdin = stdin
-        self.stdout = stdout
-        self.stderr = stderr
-        self.terminal = terminal
-
-    def to_json(self) -> dict[str, object]:
-        return {"stdin": self.stdin, "stdout": self.stdout, "stderr": self.stderr, "terminal": self.terminal}
-
-    @classmethod
-    def from_json(cls, data: object) -> TaskIO:
-        if not isinstance(data, dict):
-            return cls()
-        names = (str(data.get(key, "")) for key in ("stdin", "stdout", "stderr"))
-        return cls(*names, terminal=data.get("terminal") is True)
-
-
 class Process:
     """One look at a task's first process, or at one of its execs (`exec_id`). `exited_at` is RFC 3339, "" while it has
     not."""
 
     __slots__ = ("container_id", "exec_id", "exit_status", "exited_at", "io", "pid", "status")
 
-    def __init__(self, container_id: str, exec_id: str, status: str, pid: int, io: TaskIO) -> None:
+    def __init__(self, container_id: str, exec_id: str, status: str, pid: int, io: StdioNames) -> None:
         self.container_id = container_id
         self.exec_id = exec_id
         self.status = status
@@ -145,7 +123,7 @@ class Tasks:
         self,
         id: str,
         mounts: Sequence[Mount],
-        io: TaskIO,
+        io: StdioNames,
         by: Isolation | None = None,
         checkpoint: Callable[[str], str] | None = None,
     ) -> int:
@@ -171,7 +149,7 @@ class Tasks:
                 return 0
             return self._create(record, mounts, io, by).facts.pid
 
-    def _create(self, record: Record, mounts: Sequence[Mount], io: TaskIO, by: Isolation | None = None) -> Runtime:
+    def _create(self, record: Record, mounts: Sequence[Mount], io: StdioNames, by: Isolation | None = None) -> Runtime:
         births.clear_before_start(self._engine, record)
         isolation = by or backend.Namespaces()
         runtime = self._run(record, mounts, io, lambda request: isolation.run(self._engine.run_root, request))
@@ -191,7 +169,7 @@ class Tasks:
         self,
         record: Record,
         mounts: Sequence[Mount],
-        io: TaskIO,
+        io: StdioNames,
         pid: int,
         bundle: str,
         restoring: dict[str, object] | None = None,
@@ -210,7 +188,7 @@ class Tasks:
         self,
         record: Record,
         mounts: Sequence[Mount],
-        io: TaskIO,
+        io: StdioNames,
         run: Callable[[namespaces.Request], tuple[Runtime, list[str]]],
         on_ready: Callable[[Runtime], None] | None = None,
     ) -> Runtime:
@@ -298,7 +276,7 @@ class Tasks:
             runtime = self._run(
                 record,
                 mounts,
-                TaskIO.from_json(before.get("io")),
+                StdioNames.from_json(before.get("io")),
                 lambda request: by.restore(self._engine.run_root, request, criu),
                 lambda runtime: self._note_started(record, runtime),
             )
@@ -312,7 +290,7 @@ class Tasks:
     def run_held(self, record: Record, on_ready: Callable[[str], None] | None) -> Runtime:
         """Both, for who holds the container's lock and has looked: `masu start`. `on_ready` gets the monitor's socket
         before the program may run."""
-        runtime = self._create(record, (), TaskIO())
+        runtime = self._create(record, (), StdioNames())
         if on_ready is not None:
             on_ready(namespaces.socket_path(runtime))
         self._start(record, runtime)
@@ -500,7 +478,7 @@ def _process(record: Record, state: State) -> Process:
     if state.container is not None:
         pid = state.container.facts.pid
     status = {states.CREATED: CREATED, states.RUNNING: RUNNING, states.PAUSED: PAUSED}.get(state.status, STOPPED)
-    io = TaskIO.from_json(record.task.get("io"))
+    io = StdioNames.from_json(record.task.get("io"))
     found = Process(record.id, "", status, pid if isinstance(pid, int) else 0, io)
     if status == STOPPED:
         found.exit_status, found.exited_at = state.exit_code, state.finished_at

@@ -68,6 +68,22 @@ class Attachment:
             data = b""
         return (chr(data[0]), data[1:]) if data else ("", b"")
 
+    def wait_told(self, deadline_s: float | None) -> tuple[bool, int | None]:
+        """(True, the exit status that the monitor tells, None when it hangs up instead); (False, None) when it says
+        nothing for `deadline_s`."""
+        import select
+
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while True:
+            if not poll.poll(None if deadline_s is None else deadline_s * 1000):
+                return False, None
+            kind, payload = self.receive()
+            if kind == "x":
+                return True, exit_status(payload)
+            if not kind:
+                return True, None
+
     def write_stdin(self, data: bytes) -> None:
         for start in range(0, len(data), _MAX_INPUT):
             self._send(b"i" + data[start : start + _MAX_INPUT])

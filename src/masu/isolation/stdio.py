@@ -20,6 +20,28 @@ from masu.errors import InvalidArgument, KernelError, NotFound
 _KIND_MASK, _FIFO = 0o170000, 0o010000
 
 
+class StdioNames:
+    """What a client wants a process's stdio to be, in its words (above)."""
+
+    __slots__ = ("stderr", "stdin", "stdout", "terminal")
+
+    def __init__(self, stdin: str = "", stdout: str = "", stderr: str = "", *, terminal: bool = False) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.terminal = terminal
+
+    def to_json(self) -> dict[str, object]:
+        return {"stdin": self.stdin, "stdout": self.stdout, "stderr": self.stderr, "terminal": self.terminal}
+
+    @classmethod
+    def from_json(cls, data: object) -> StdioNames:
+        if not isinstance(data, dict):
+            return cls()
+        names = (data.get(key) for key in ("stdin", "stdout", "stderr"))
+        return cls(*(name if isinstance(name, str) else "" for name in names), terminal=data.get("terminal") is True)
+
+
 class Stdio:
     """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log; `ephemeral` containers
     need not leave an exit status that survives a power cut. `stdin`, `stdout` and `stderr` are names as above;

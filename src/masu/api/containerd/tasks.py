@@ -21,9 +21,10 @@ from masu.api.containerd.service import Call, Service
 from masu.api.proto import runc_options_pb2, task_types_pb2, types_pb2
 from masu.api.proto import tasks_pb2 as pb
 from masu.engine import Engine, births
-from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process, TaskIO
+from masu.engine.tasks import CREATED, PAUSED, RUNNING, STOPPED, Process
 from masu.errors import InvalidArgument, MasuError, NotFound, Unavailable
 from masu.isolation.backend import Namespaces, by_options
+from masu.isolation.stdio import StdioNames
 from masu.runtime.criu.options import CriuOptions
 from masu.spec import times
 from masu.store import Container
@@ -53,7 +54,7 @@ class Tasks(Service):
 
     def create(self, request: pb.CreateTaskRequest, call: Call) -> pb.CreateTaskResponse:
         id = request.container_id
-        names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        names = StdioNames(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         engine = call.engine
         by = _runtime(engine, engine.tasks.record(id).row, request)
         mounts = self.site.mounting.for_task(call.namespace, id, values.mounts(request.rootfs))
@@ -115,7 +116,7 @@ class Tasks(Service):
     def exec(self, request: pb.ExecProcessRequest, call: Call) -> Empty:
         if not request.exec_id:
             raise InvalidArgument("exec id cannot be empty")
-        names = TaskIO(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        names = StdioNames(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         process = _document(request.spec, "Process", "spec")
         call.engine.execs.add(request.container_id, request.exec_id, process, names)
         return Empty()

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
-from masu.api.shim.records import Record, Stdio
+from masu.api.shim.records import Record
 from masu.errors import NotFound, Unavailable
 from masu.isolation import namespaces
 from masu.isolation.attach import EVENTS, STDIN, Attachment, exit_status
 from masu.isolation.namespaces import Exit
+from masu.isolation.stdio import StdioNames
 from masu.linux import pidfd, procfs
 from masu.runtime.container import Container
 from masu.spec import times
@@ -41,7 +42,7 @@ class Process:
         "status", "stdin_closed", "stdio", "waiting", "watched",
     )  # fmt: skip
 
-    def __init__(self, id: str, stdio: Stdio, directory: str, *, spec: dict[str, object] | None = None) -> None:
+    def __init__(self, id: str, stdio: StdioNames, directory: str, *, spec: dict[str, object] | None = None) -> None:
         self.id = id
         self.stdio = stdio
         self.directory = directory
@@ -187,13 +188,13 @@ def adopt(root: str, id: str) -> Task:
     except FileNotFoundError:
         names = []
     for name in names:
-        process = _adopted(name, Stdio(), f"{container.directory}/execs/{name}")
+        process = _adopted(name, StdioNames(), f"{container.directory}/execs/{name}")
         process.read_pid()
         task.execs[name] = process
     return task
 
 
-def _adopted(id: str, stdio: Stdio, directory: str) -> Process:
+def _adopted(id: str, stdio: StdioNames, directory: str) -> Process:
     """A process as it is now: its monitor listens, or it has ended."""
     process = Process(id, stdio, directory)
     process.status = RUNNING

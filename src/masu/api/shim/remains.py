@@ -5,7 +5,6 @@ After kill -9 of anything whatever: the container is ended, what it had is taken
 
 from __future__ import annotations
 
-import select
 import time
 
 from masu.api.proto import small
@@ -68,10 +67,6 @@ def _wait_monitor(container: Container) -> None:
     """Until the monitor has written down the end, and taken the cgroups away."""
     try:
         with Attachment.connect(namespaces.socket_path(container), 0) as attachment:
-            poll = select.poll()
-            poll.register(attachment.fd, select.POLLIN)
-            while poll.poll(_MONITOR_DEADLINE_S * 1000):
-                if attachment.receive()[0] in ("x", ""):
-                    return
+            attachment.wait_told(_MONITOR_DEADLINE_S)
     except (NotFound, Unavailable, FileNotFoundError):
         pass  # it has gone already

@@ -14,7 +14,7 @@ from masu.api.shim import options as wanted
 from masu.api.shim import rootfs
 from masu.api.shim.processes import CREATED, RUNNING, STOPPED, Process, Task, adopt
 from masu.api.shim.publisher import timestamp
-from masu.api.shim.records import ROOT_FILE, RUN_ROOT, Record, Stdio
+from masu.api.shim.records import ROOT_FILE, RUN_ROOT, Record
 from masu.api.ttrpc.loop import READ
 from masu.api.ttrpc.server import Call, Method
 from masu.errors import (
@@ -27,7 +27,7 @@ from masu.errors import (
     Unavailable,
 )
 from masu.isolation import backend, namespaces
-from masu.isolation.stdio import Stdio as MonitoredStdio
+from masu.isolation.stdio import Stdio, StdioNames
 from masu.linux import fds
 from masu.plan.host import Rootfs
 from masu.runtime import bundle as bundles
@@ -129,7 +129,7 @@ class Tasks:
         check_id(request.id)
         options = wanted.runtime_options(request.options)
         by = wanted.isolation(options, self._namespace)
-        stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        stdio = StdioNames(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         root = self.default_root
         if options.root and isinstance(by, backend.Namespaces):
             root = posixpath.join(options.root, self._namespace)
@@ -273,7 +273,7 @@ class Tasks:
             raise InvalidArgument("process", detail="an object is wanted")
         data["terminal"] = request.terminal
         spec.parse_process(data, "process")
-        stdio = Stdio(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
+        stdio = StdioNames(request.stdin, request.stdout, request.stderr, terminal=request.terminal)
         directory = f"{task.init.directory}/execs/{request.exec_id}"
         task.execs[request.exec_id] = Process(request.exec_id, stdio, directory, spec=data)
         self._publisher.publish(small.TaskExecAdded(container_id=task.id, exec_id=request.exec_id))
@@ -560,9 +560,9 @@ def _read_bundle(path: str, *, has_mounts: bool) -> bundles.Bundle:
     return bundles.Bundle(path, text, bundles.parse_config(text, warnings), warnings)
 
 
-def _monitored(stdio: Stdio, id: str, namespace: str) -> MonitoredStdio:
+def _monitored(stdio: StdioNames, id: str, namespace: str) -> Stdio:
     """Output that nobody reads makes the container wait, as with containerd's own shim."""
-    return MonitoredStdio(
+    return Stdio(
         terminal=stdio.terminal,
         ephemeral=True,
         stdin=stdio.stdin,
