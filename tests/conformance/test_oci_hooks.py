@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,36 @@ def test_order_and_state(runtime: Runtime, probe_rootfs: Path) -> None:
         assert (state["id"], state["bundle"]) == (id, str(bundle))
         assert state["annotations"] == {"org.example": "yes"}
         assert state["ociVersion"]
-        if not early and not word.startswith("poststop"):
-            assert state["pid"] == pid
+        if not early:
+            # A process that is gone has none (runtime.md, "State").
+            assert state.get("pid") == (None if word.startswith("poststop") else pid)
     statuses = {word[:-1]: state["status"] for word, state in everything}
     assert statuses["createRuntime"] == "creating"
     assert statuses["poststart"] == ("created" if early else "running")
     assert statuses["poststop"] == "stopped"
+
+
+def test_hooks_of_the_host_begin_in_the_bundle(runtime: Runtime, probe_rootfs: Path) -> None:
+    trace = runtime.folder / "trace"
+    kinds = [kind for kind in KINDS if "Container" not in kind]
+
+    def change(config: dict[str, Any]) -> None:
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", f"test -e config.json && pwd >> {trace}"]}
+        config["hooks"] = {kind: [hook] for kind in kinds}
+
+    bundle = runtime.bundle(probe_rootfs, change)
+    runtime("run", "--bundle", str(bundle), runtime.id())
+    assert trace.read_text().splitlines() == [str(bundle)] * len(kinds)
+
+
+def test_poststop_hook_without_its_bundle(runtime: Runtime, probe_rootfs: Path) -> None:
+    trace = runtime.folder / "trace"
+    id = runtime.id()
+    bundle = runtime.bundle(probe_rootfs, lambda config: config.update(hooks={"poststop": [telling(trace, "after")]}))
+    runtime("create", "--bundle", str(bundle), id)
+    shutil.rmtree(bundle)
+    runtime("delete", "--force", id)
+    assert [word for word, _ in told(trace)] == ["after"]
 
 
 def test_start_container_hooks_run_inside(runtime: Runtime, own_probe_rootfs: Path) -> None:

@@ -393,11 +393,12 @@ class Container:
     def state(self, status: str | None = None, pid: int | None = None) -> dict[str, object]:
         """The state of runtime.md ("State"), as hooks get it."""
         status = status or self.status()
+        pids = {} if status == lifecycle.STOPPED else {"pid": self.facts.pid if pid is None else pid}
         return {
             "ociVersion": self.facts.oci_version,
             "id": self.id,
             "status": status,
-            "pid": (self.facts.pid if pid is None else pid) if status != lifecycle.STOPPED else 0,
+            **pids,
             "bundle": self.facts.bundle,
             **({"annotations": self.facts.annotations} if self.facts.annotations else {}),
         }

@@ -81,7 +81,8 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Ex
         os.write(stdin, jsontext.dumps(state).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         try:
-            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=(stdin, streams[0], streams[1]))
+            stdio = stdin, streams[0], streams[1]
+            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=stdio, cwd=_directory(state))
         except KernelError as error:
             raise hook_error(kind, index, hook.path, error.errno) from error
         status = _wait(pid, hook.timeout)
@@ -95,6 +96,12 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Ex
     finally:
         for fd in {stdin, output, *streams}:
             os.close(fd)
+
+
+def _directory(state: dict[str, object]) -> str | None:
+    """Where hooks begin: in the bundle, as crun's do, and those of runc's create and run. By poststop it may be gone."""
+    bundle = str(state["bundle"])
+    return bundle if os.path.isdir(bundle) else None
 
 
 def _wait(pid: int, timeout_s: int | None) -> int | None:
