@@ -107,6 +107,31 @@ def test_scheduling(masu_oci: Runtime, probe_rootfs: Path) -> None:
     assert "personality=8" in masu_oci("exec", id, "/bin/probe", "sched").stdout.split()
 
 
+def test_reset_on_fork(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """Not lost to the clone between, where the host's power is needed for it."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["scheduler"] = {
+            "policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+        }  # fmt: skip
+
+    def mapped(config: dict[str, Any]) -> None:
+        change(config)
+        ids = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        config["linux"]["namespaces"] += [{"type": "user"}]
+        config["linux"] |= {"uidMappings": ids, "gidMappings": ids}
+
+    for each in (change, mapped):
+        said = masu_oci.run(probe_rootfs, "sched", change=each).stdout.split()
+        assert said[0] == f"policy={3 | os.SCHED_RESET_ON_FORK}"
+        assert "nice=3" in said
+
+
+def test_size_of_a_terminal_without_one(runtime: Runtime, probe_rootfs: Path) -> None:
+    """To be ignored (config.md, "Process"), whatever it is."""
+    runtime.run(probe_rootfs, "echo", change=process(consoleSize={"height": 70000, "width": 0}))
+
+
 def test_limit_of_one_process(masu_oci: Runtime, probe_rootfs: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["linux"]["resources"] = {"pids": {"limit": 1}}
