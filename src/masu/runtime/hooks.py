@@ -99,7 +99,7 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Ex
 
 
 def _directory(state: dict[str, object]) -> str | None:
-    """Where hooks begin: in the bundle, as crun's do, and those of runc's create and run. By poststop it may be gone."""
+    """Where hooks begin: in the bundle, as crun's do, and of runc's create and run. It may be gone by poststop."""
     bundle = str(state["bundle"])
     return bundle if os.path.isdir(bundle) else None
 
