@@ -304,7 +304,8 @@ class Container:
         """The configuration it was created with, and what `update` made of it."""
         from masu.spec import runtime as spec
 
-        return spec.parse_config(self.config_json(), [])
+        config = spec.parse_config(self.config_json(), [])
+        return config.replace(mounts=spec.from_bundle(config.mounts, self.facts.bundle))
 
     def config_json(self) -> dict[str, object]:
         """As `config`, before it is understood. Raises DataLoss, for it was right when it was written."""
