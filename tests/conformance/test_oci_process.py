@@ -53,6 +53,20 @@ def test_environment(masu_oci: Runtime, probe_rootfs: Path, given: list[str], ui
     assert sorted(lines) == sorted(["PATH=/bin", *wanted])
 
 
+@pytest.mark.parametrize("over", ["/etc/passwd", "/etc"])
+def test_home_of_a_passwd_that_is_bound(runtime: Runtime, probe_rootfs: Path, tmp_path: Path, over: str) -> None:
+    """It is the one that the container sees."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("own:x:0:0::/of/the/host:/bin/sh\n")
+    (tmp_path / "link").symlink_to("etc/passwd")
+    source = tmp_path / ("etc" if over == "/etc" else "link")
+
+    def change(config: dict[str, Any]) -> None:
+        config["mounts"].append({"destination": over, "type": "bind", "source": str(source), "options": ["rbind"]})
+
+    assert "HOME=/of/the/host" in runtime.run(probe_rootfs, "env", change=change).stdout.split()
+
+
 def test_environment_of_an_exec(runtime: Runtime, probe_rootfs: Path) -> None:
     id = running(runtime, probe_rootfs, process(env=["PATH=/bin", "A=1", "B=2"]))
     lines = runtime("exec", "-e", "B=3", "-e", "C=4", id, "/bin/probe", "env").stdout.split()

@@ -19,7 +19,7 @@ from masu.errors import KernelError, MasuError
 from masu.linux import cgroups, fds, namespaces, passwd, procfs
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
-from masu.plan.mounts import id_map
+from masu.plan.mounts import id_map, inside_root
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from masu.plan.ops import Op
     from masu.runtime.scope import Scope
     from masu.spec.extras import Extras
+    from masu.spec.mounts import Mount
     from masu.spec.runtime import Config, LinuxSeccomp
+
+_PASSWD_IS_IN = ("/etc", passwd.PASSWD)
 
 
 class Options:
@@ -358,7 +361,7 @@ def _wishes(
         cgroup_dir=cgroup_dir,
         resctrl_files=resctrl_ways_in(container),
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
-        home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
+        home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid, config.mounts),
         fifo=fifo,
         console_fd=options.console_fd,
         preserve_fds=options.preserve_fds,
@@ -385,14 +388,21 @@ def compile_seccomp(section: LinuxSeccomp | None, extras: Extras, cache: str, wa
     return Seccomp(compiled.program, compiled.flags, notify=compiled.notify)
 
 
-def home_of(rootfs: str, uid: int) -> str:
-    """HOME as the image's own passwd has it, "/" when it says nothing (runc does the same)."""
+def home_of(rootfs: str, uid: int, mounts: tuple[Mount, ...] = ()) -> str:
+    """HOME as the passwd has it that the container will see, "/" when it says nothing (runc does the same). That is
+    the image's own, or what is bound over it."""
+    folder, path = rootfs, passwd.PASSWD
+    for mount in mounts:
+        if mount.is_bind and mount.source and (target := inside_root(mount.destination, rootfs)) in _PASSWD_IS_IN:
+            folder, path = mount.source, passwd.PASSWD[len(target) :]
+    if not path:
+        folder, _, path = os.path.realpath(folder).rpartition("/")
     try:
-        fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return "/"
     try:
-        return passwd.home(fd, uid) or "/"
+        return passwd.home(fd, uid, path) or "/"
     finally:
         os.close(fd)
 
