@@ -102,7 +102,6 @@ def from_bundle(mounts: tuple[Mount, ...], bundle: str) -> tuple[Mount, ...]:
     )
 
 
-
 class Root(Value):
     """`path` as given: absolute, or relative to the bundle."""
 
