@@ -19,6 +19,23 @@ def sleeping(config: dict[str, Any]) -> None:
     config["process"]["args"] = ["/bin/probe", "sleep"]
 
 
+@pytest.mark.skipif(Path("/sys/fs/cgroup/cgroup.controllers").exists(), reason="v2 puts it beside the caller's cgroup")
+def test_without_a_path_the_cgroup_is_below_the_callers(runtime: Runtime, probe_rootfs: Path, tmp_path: Path) -> None:
+    """So that what limits the caller limits the container: a service that runs one, a container within a container."""
+    ours = Path("/sys/fs/cgroup/pids") / f"masu-test-caller-{os.urandom(4).hex()}"
+    ours.mkdir()
+    try:
+        id = runtime.id()
+        script = f'echo 0 > {ours}/cgroup.procs && exec "$@"'
+        bundle = str(runtime.bundle(probe_rootfs, sleeping))
+        subprocess.run(["sh", "-c", script, "sh", *runtime.command, "create", "--bundle", bundle, id], check=True)
+        mine = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().splitlines()
+        assert [line.split(":")[2] for line in mine if line.split(":")[1] == "pids"] == [f"/{ours.name}/{id}"]
+        runtime("delete", "--force", id)
+    finally:
+        ours.rmdir()
+
+
 def test_the_whole_life(runtime: Runtime, probe_rootfs: Path) -> None:
     id = runtime.id()
     bundle = runtime.bundle(probe_rootfs, sleeping)
