@@ -123,6 +123,46 @@ def test_failing_hook_ends_the_creation(runtime: Runtime, probe_rootfs: Path, ki
     runtime("run", "--bundle", str(runtime.bundle(probe_rootfs)), id)
 
 
+@pytest.mark.parametrize("why", ["createRuntime", "createContainer", "program"])
+def test_a_creation_that_fails_is_followed_by_poststop(runtime: Runtime, probe_rootfs: Path, why: str) -> None:
+    """What createRuntime hooks have set up (a network, say) is taken down again (runtime.md, "Lifecycle")."""
+    trace = runtime.folder / "trace"
+    id = runtime.id()
+
+    def change(config: dict[str, Any]) -> None:
+        hooks = {"createRuntime": [telling(trace, "up")], "poststop": [telling(trace, "down"), telling(trace, "too")]}
+        config["hooks"] = hooks
+        if why == "program":
+            config["process"]["args"] = ["/nowhere"]
+        else:
+            hooks.setdefault(why, []).append({"path": "/bin/false"})
+        if runtime.name == "masu-oci":
+            hooks["poststop"].insert(0, {"path": "/bin/false"})
+
+    for verb in ("create", "run"):
+        refused = runtime(verb, "--bundle", str(runtime.bundle(probe_rootfs, change)), id, check=False)
+        assert refused.returncode == 1
+        assert ("/nowhere" if why == "program" else "hook #") in refused.stderr
+        assert [word for word, _ in told(trace)] == ["up", "down", "too"]
+        up, down, _ = (state for _, state in told(trace))
+        assert (up["id"], up["status"], down["id"], down["status"]) == (id, "creating", id, "stopped")
+        trace.unlink()
+    assert runtime("list", "-q").stdout == ""
+
+
+def test_nothing_follows_a_configuration_that_is_refused(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    trace = masu_oci.folder / "trace"
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["cwd"] = "relative"
+        config["hooks"] = {"createRuntime": [telling(trace, "up")], "poststop": [telling(trace, "down")]}
+
+    assert masu_oci(
+        "run", "--bundle", str(masu_oci.bundle(probe_rootfs, change)), masu_oci.id(), check=False
+    ).returncode
+    assert told(trace) == []
+
+
 def test_hook_that_is_not_there(masu_oci: Runtime, probe_rootfs: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["hooks"] = {"createRuntime": [{"path": "/nowhere/hook"}]}

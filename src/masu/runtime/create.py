@@ -148,7 +148,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, extras, options, warnings, scope)
+            answers = _Birth(container, config, extras, options, warnings, scope, undo)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -203,6 +203,10 @@ class Undo:
     def add(self, step: Callable[[], object]) -> None:
         self._steps.append(step)
 
+    def add_last(self, step: Callable[[], object]) -> None:
+        """What is to be done when all else has been undone."""
+        self._steps.insert(0, step)
+
     def run(self, error: BaseException) -> None:
         for step in reversed(self._steps):
             try:
@@ -223,6 +227,7 @@ class _Birth(Answers):
         options: Options,
         warnings: list[str],
         scope: Scope | None,
+        undo: Undo,
     ) -> None:
         super().__init__(warnings)
         self.container = container
@@ -230,6 +235,7 @@ class _Birth(Answers):
         self.extras = extras
         self.options = options
         self.scope = scope
+        self.undo = undo
         self.listener_fd = -1
 
     def sync(self, name: str, pid: int) -> bytes:
@@ -254,11 +260,13 @@ class _Birth(Answers):
         return super().sync(name, pid)
 
     def _run_hooks(self, pid: int) -> bytes:
-        state = self.container.state(lifecycle.CREATING, pid)
-        if self.config.hooks is not None:
+        config, container = self.config, self.container
+        state = container.state(lifecycle.CREATING, pid)
+        if config.hooks is not None:
             from masu.runtime import hooks
 
-            hooks.run_creating(self.config, state)
+            self.undo.add_last(lambda: hooks.run_undoing(config, container.state(lifecycle.STOPPED)))
+            hooks.run_creating(config, state)
         # The payload is what the container's own hooks find on stdin.
         return jsontext.dumps(state).encode()
 

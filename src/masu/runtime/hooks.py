@@ -41,17 +41,31 @@ def run_creating(config: Config, state: dict[str, object]) -> None:
 
 def run_all_warning(config: Config, kind: str, state: dict[str, object]) -> list[str]:
     """Runs them all, whatever happens; the failures as warnings (poststop: runtime.md, "Lifecycle")."""
-    warnings: list[str] = []
+    return [str(error) for error in _run_each(config, kind, state)]
+
+
+def run_undoing(config: Config, state: dict[str, object]) -> None:
+    """The poststop hooks of a container that could not be made: those of its creation have run, and what they did is
+    to be undone (runtime.md, "Lifecycle": after a failure of theirs it goes on with the deletion). Raises the first
+    failure, with the others, when all have run."""
+    errors = _run_each(config, "poststop", state)
+    if errors:
+        errors[0].cleanup += errors[1:]
+        raise errors[0]
+
+
+def _run_each(config: Config, kind: str, state: dict[str, object]) -> list[MasuError]:
+    errors: list[MasuError] = []
     hooks = _hooks(config, kind)
     if not hooks:
-        return warnings
+        return errors
     extras = spec.extras_of(config)
     for index, hook in enumerate(hooks):
         try:
             _run(hook, kind, index, state, extras)
         except MasuError as error:
-            warnings.append(str(error))
-    return warnings
+            errors.append(error)
+    return errors
 
 
 def _hooks(config: Config, kind: str) -> tuple[Hook, ...]:
