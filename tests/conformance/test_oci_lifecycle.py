@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,26 @@ def test_signals_arrive(runtime: Runtime, probe_rootfs: Path) -> None:
     refused = runtime("kill", id, "TERM", check=False)
     assert refused.returncode == 1
     assert "container not running" in refused.stderr
+
+
+def test_an_empty_signal_is_none(runtime: Runtime, probe_rootfs: Path) -> None:
+    id = runtime.id()
+    runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
+    pid = runtime.state(id)["pid"]
+    runtime("kill", id, "")
+    wait_exited(pid)
+
+
+def test_list_tells_of_what_is_torn(runtime: Runtime, probe_rootfs: Path) -> None:
+    id = runtime.id()
+    runtime("create", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
+    torn = runtime.root / "torn"
+    torn.mkdir()
+    (torn / "state.json").write_text("{")
+    said = runtime("list", "-q")
+    assert said.stdout == id + "\n"
+    assert "load container torn: " in said.stderr
+    shutil.rmtree(torn)
 
 
 REFUSALS = [

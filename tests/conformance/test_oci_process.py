@@ -74,6 +74,14 @@ def test_environment_of_an_exec(runtime: Runtime, probe_rootfs: Path) -> None:
     assert "B=2" not in lines
 
 
+def test_words_of_an_exec(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """As runc's: `--` ends the flags behind the id, too (since 1.5), and what is said to be false is false."""
+    id = running(masu_oci, probe_rootfs)
+    assert masu_oci("exec", id, "--", "/bin/probe", "echo", "said").stdout == "said\n"
+    assert "nnp=1" in masu_oci("exec", id, "/bin/probe", "caps").stdout
+    assert "nnp=0" in masu_oci("exec", "--no-new-privs=false", id, "/bin/probe", "caps").stdout
+
+
 def first_cpu(*command: str) -> subprocess.CompletedProcess[str]:
     """Runs the command bound to the first processor."""
     return subprocess.run(

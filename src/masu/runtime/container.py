@@ -537,8 +537,9 @@ def _is_abandoned(directory: str) -> bool:
     return True
 
 
-def listing(root: str) -> list[Container]:
-    """Every container under `root`, by id; a root that does not exist has none. Torn or vanished ones are left out."""
+def listing(root: str, warnings: list[str] | None = None) -> list[Container]:
+    """Every container under `root`, by id; a root that does not exist has none. Vanished ones are left out, and torn
+    ones with a warning, in runc's words."""
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
@@ -547,6 +548,9 @@ def listing(root: str) -> list[Container]:
     for name in names:
         try:
             found.append(Container.open(root, name))
-        except (NotFound, DataLoss, InvalidArgument, NotADirectoryError):
+        except DataLoss as error:
+            if warnings is not None:
+                warnings.append(f"load container {name}: {error}")
+        except (NotFound, InvalidArgument, NotADirectoryError):
             continue
     return found
