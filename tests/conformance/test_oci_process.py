@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime
+from harness.pty import Terminal
 
 pytestmark = pytest.mark.root
 
@@ -152,6 +153,19 @@ def test_reset_on_fork(masu_oci: Runtime, probe_rootfs: Path) -> None:
 def test_size_of_a_terminal_without_one(runtime: Runtime, probe_rootfs: Path) -> None:
     """To be ignored (config.md, "Process"), whatever it is."""
     runtime.run(probe_rootfs, "echo", change=process(consoleSize={"height": 70000, "width": 0}))
+
+
+def test_lines_on_a_terminal_end_as_terminals_want_it(runtime: Runtime, probe_rootfs: Path) -> None:
+    """With one carriage return each, of `run` and of `exec`; without any they would come out as a staircase."""
+    change = process(terminal=True, args=["/bin/probe", "echo", "one", "--", "echo", "two"])
+    bundle = str(runtime.bundle(probe_rootfs, change))
+    with Terminal([*runtime.command, "run", "--bundle", bundle, runtime.id()]) as terminal:
+        assert terminal.rest() == "one\r\ntwo\r\n"
+        assert terminal.wait() == 0
+    id = running(runtime, probe_rootfs)
+    with Terminal([*runtime.command, "exec", "-t", id, "/bin/probe", "echo", "one", "--", "echo", "two"]) as terminal:
+        assert terminal.rest() == "one\r\ntwo\r\n"
+        assert terminal.wait() == 0
 
 
 def test_limit_of_one_process(masu_oci: Runtime, probe_rootfs: Path) -> None:
