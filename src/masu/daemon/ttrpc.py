@@ -29,7 +29,7 @@ class Ttrpc:
         self._place = Place(path, uid, gid)
         listener = self._place.bind()
         listener.listen(_BACKLOG)
-        self._loop = Loop()
+        self._loop = Loop(_tell)
         self._server = Server(self._loop, listener, _tell)
         self._server.add(SERVICE, {"Forward": Method(ForwardRequest, self._forward, blocks=True)})
         self._thread = threading.Thread(target=self._loop.run, name="masud-ttrpc", daemon=True)

@@ -10,7 +10,7 @@ from masu.api.proto.small import Status
 from masu.api.ttrpc import status as codes
 from masu.api.ttrpc.codec import Called, ServerSide
 from masu.api.ttrpc.loop import READ, WRITE, Loop
-from masu.errors import MasuError, Unimplemented
+from masu.errors import KernelError, MasuError, ResourceExhausted, Unimplemented
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class Server:
             fd, _address = self._listener._accept()  # type: ignore[attr-defined]  # socket.socket's is made of it
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError as error:
+            # Without descriptors or memory for one more: those that there are have to go on.
+            self.loop.pause(self._listener.fileno())
+            self.fault(KernelError("accept", errno=error.errno or 0, detail="clients wait"))
+            return
         peer = socket(fileno=fd)
         _, uid, _ = unpack("iII", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
         if uid not in (0, os.geteuid()) or len(self.connections) >= _MAX_CONNECTIONS:
@@ -156,10 +161,13 @@ class Connection:
             return
         if request.timeout_nano > 0:
             call.timer = self.loop.later(request.timeout_nano / 1e9, lambda: self._expire(called.stream))
-        if method.blocks:
-            self.loop.work(lambda: self._serve(method, request.payload, call))
-        else:
+        if not method.blocks:
             self._serve(method, request.payload, call)
+            return
+        try:
+            self.loop.work(lambda: self._serve(method, request.payload, call))
+        except ResourceExhausted as error:
+            call.fail(error)
 
     def _serve(self, method: Method, payload: bytes, call: Call) -> None:
         try:
