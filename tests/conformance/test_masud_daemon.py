@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ from masu.api.proto import small
 from masu.api.ttrpc.client import Client as TtrpcClient
 
 pytestmark = pytest.mark.root
+
+EVENTS_BY_TTRPC = "containerd.services.events.ttrpc.v1.Events"
+
+
+def envelope() -> small.Envelope:
+    return small.Envelope(
+        timestamp=small.Timestamp(seconds=1_700_000_000, nanos=5),
+        namespace="x",
+        topic="/tasks/oom",
+        event=small.Any(type_url="containerd.events.TaskOOM", value=b"\n\x03abc"),
+    )
 
 
 @pytest.fixture
@@ -104,6 +116,34 @@ def test_nobody_answers_to_garbage(masud: Masud) -> None:
         while talk.recv(4096):
             pass
     assert "masu" in masud("version")
+
+
+def test_few_descriptors(tmp_path: Path) -> None:
+    words = ["prlimit", "--nofile=64", MASUD, "--root", str(tmp_path / "root"), "--state", str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "limit of open files 64: masud needs 256" in done.stderr
+
+
+def test_more_clients_than_descriptors(tmp_path: Path) -> None:
+    """They wait, or are sent away; who is there is served, and who comes when they have gone."""
+    it = Masud(tmp_path)
+    it.prefix = ["prlimit", "--nofile=256"]
+    with it, TtrpcClient(f"{it.socket}.ttrpc") as early, ExitStack() as clients:
+
+        def come(address: str) -> None:
+            clients.enter_context(socket.socket(socket.AF_UNIX)).connect(address)
+
+        for _ in range(200):
+            come(str(it.socket))
+        wait_until(lambda: "clients wait" in it.log())
+        for _ in range(100):
+            come(f"{it.socket}.ttrpc")
+        early.call(EVENTS_BY_TTRPC, "Forward", small.ForwardRequest(envelope=envelope()), small.Empty)
+        assert len(os.listdir(f"/proc/{it.process.pid}/fd")) < 256
+        clients.close()
+        assert "masu" in it("version")
+        assert it.log().count("clients wait") == 1
 
 
 def test_config_verbs(tmp_path: Path) -> None:
@@ -227,21 +267,14 @@ def test_plugins_that_are_disabled_or_required(tmp_path: Path) -> None:
 
 
 def test_shims_send_events_by_ttrpc(masud: Masud) -> None:
-    envelope = small.Envelope(
-        timestamp=small.Timestamp(seconds=1_700_000_000, nanos=5),
-        namespace="x",
-        topic="/tasks/oom",
-        event=small.Any(type_url="containerd.events.TaskOOM", value=b"\n\x03abc"),
-    )
     place = Path(f"{masud.socket}.ttrpc")
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
-    service = "containerd.services.events.ttrpc.v1.Events"
     with masud.popen("events") as listening, TtrpcClient(str(place)) as client:
         assert listening.stdout is not None
         said = b""
         os.set_blocking(listening.stdout.fileno(), False)
         while b"/tasks/oom" not in said:
-            client.call(service, "Forward", small.ForwardRequest(envelope=envelope), small.Empty)
+            client.call(EVENTS_BY_TTRPC, "Forward", small.ForwardRequest(envelope=envelope()), small.Empty)
             said += listening.stdout.read() or b""
         assert b'x /tasks/oom {"container_id":"abc"}' in said
         listening.terminate()

@@ -65,15 +65,19 @@ class Call:
 
 
 class Server:
-    """`listener` is a listening socket that does not block; who is not of our user, or root, is sent away."""
+    """`listener` is a listening socket that does not block; who is not of our user, or root, is sent away, and who
+    comes when there are `most` clients already."""
 
-    def __init__(self, loop: Loop, listener: socket, fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, loop: Loop, listener: socket, fault: Callable[[BaseException], None], most: int = _MAX_CONNECTIONS
+    ) -> None:
         """`fault` hears of exceptions that are none of masu's kinds of error."""
         self.loop = loop
         self.fault = fault
         self.services: dict[str, Mapping[str, Method]] = {}
         self.connections: set[Connection] = set()
         self._listener = listener
+        self._most = most
         loop.watch(listener.fileno(), READ, self._accept)
 
     def add(self, service: str, methods: Mapping[str, Method]) -> None:
@@ -98,7 +102,7 @@ class Server:
             return
         peer = socket(fileno=fd)
         _, uid, _ = unpack("iII", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()) or len(self.connections) >= _MAX_CONNECTIONS:
+        if uid not in (0, os.geteuid()) or len(self.connections) >= self._most:
             peer.close()
             return
         os.set_inheritable(fd, False)
