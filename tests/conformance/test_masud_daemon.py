@@ -85,6 +85,57 @@ def test_two_at_one_address(masud: Masud, tmp_path: Path) -> None:
     assert "masu" in masud("version")
 
 
+def test_two_state_directories_for_one_root(masud: Masud, tmp_path: Path) -> None:
+    """The second would take what runs by the first for what a reboot has ended."""
+    words = [MASUD, "--root", str(masud.root), "--state", str(tmp_path / "other")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{masud.root} belongs to {masud.state}" in done.stderr
+    assert f"--state {masud.state}" in done.stderr
+    second = Masud(tmp_path)
+    second.socket = tmp_path / "second.sock"
+    second.start("--address", str(second.socket))
+    second("namespaces", "create", "by-the-second")
+    assert "by-the-second" in masud("namespaces", "ls")
+    second.stop()
+    masud.stop()
+    # Nothing runs: it may move.
+    masud.state = tmp_path / "other"
+    masud.socket = masud.state / "containerd.sock"
+    masud.start()
+
+
+@pytest.mark.parametrize("option", ["--state", "--address"])
+def test_places_that_cannot_be(tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file/x", tmp_path / ("x" * 300) / "x"):
+        words = [MASUD, "--root", str(tmp_path / "root"), "--state", str(tmp_path / "run"), option, str(place)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("masud: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_many_start_at_once(tmp_path: Path) -> None:
+    """One of them serves, whoever was killed before."""
+    it = Masud(tmp_path)
+    it.start()
+    it.kill()
+    words = [MASUD, "--config", str(it.config), "--root", str(it.root), "--state", str(it.state)]
+    started = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    wait_until(lambda: sum(each.poll() is None for each in started) == 1)
+    assert "masu" in it("version")
+    for each in started:
+        if each.poll() is None:
+            each.terminate()
+            assert each.wait(30) == 0
+        else:
+            assert each.stderr is not None
+            assert "a daemon listens there" in each.stderr.read()
+        each.communicate()
+    assert not it.socket.exists()
+
+
 def test_killed_and_started_again(masud: Masud) -> None:
     masud.kill()
     assert masud.socket.exists()

@@ -19,7 +19,6 @@ from masu.spec import times
 
 log = logging.getLogger("masud")
 SERVICE = "containerd.services.events.ttrpc.v1.Events"
-_BACKLOG = 128
 
 
 class Ttrpc:
@@ -29,7 +28,6 @@ class Ttrpc:
         self._site = site
         self._place = Place(path, uid, gid)
         listener = self._place.bind()
-        listener.listen(_BACKLOG)
         self._loop = Loop(_tell)
         self._server = Server(self._loop, listener, _tell, most_connections() // 2)
         self._server.add(SERVICE, {"Forward": Method(ForwardRequest, self._forward, blocks=True)})
