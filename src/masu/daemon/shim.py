@@ -287,8 +287,8 @@ def _serve(flags: Mapping[str, str]) -> NoReturn:
     os.set_inheritable(listener.fileno(), False)
     listener.listen(_BACKLOG)  # once more: from now on it is ours for who asks whose it is (SO_PEERCRED)
     listener.setblocking(False)
-    base, loop = os.environ.get("TTRPC_ADDRESS", ""), Loop()
-    log = Log(debug="debug" in flags)
+    base, log = os.environ.get("TTRPC_ADDRESS", ""), Log(debug="debug" in flags)
+    loop = Loop(log.fault)
     publisher = Publisher(base, flags["namespace"], lambda text: log.write("", "warning", text))
     tasks = Tasks(loop, publisher, flags["namespace"], idle=lambda: loop.call(shim.leave_soon), log=log.write)
     server = Server(loop, listener, log.fault)
@@ -403,7 +403,13 @@ class Log:
             os.close(fd)
 
     def fault(self, error: BaseException) -> None:
-        """What should not have happened, with where it did."""
-        import traceback  # never, it is hoped
+        """What should not have happened, with where it did; of masu's kinds, what they say."""
+        text = str(error)
+        if not isinstance(error, MasuError):
+            try:
+                import traceback  # never, it is hoped
 
-        self.write("", "error", "".join(traceback.format_exception(error)))
+                text = "".join(traceback.format_exception(error))
+            except OSError:  # no descriptor to read it by
+                text = f"{type(error).__name__}: {error}"
+        self.write("", "error", text)
