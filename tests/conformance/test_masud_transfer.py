@@ -16,7 +16,7 @@ import grpc
 import images
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
-from harness.callers.archives import archive
+from harness.callers.archives import archive, derived
 from harness.engine import Masu
 from harness.grpcclient import Client
 from harness.masud import Masud
@@ -181,10 +181,62 @@ def test_export_and_import(client: Client, masud: Masud, registry: str) -> None:
     prefix = [types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True)]
     _import(client, out.getvalue(), types.ImageStore(platforms=[HERE], extra_references=prefix, unpacks=UNPACK))
     assert masud("images", "ls", "-q", f"name=={name}").strip() == name
-    # A prefix that may not be left has no name for it.
+    # A prefix that may not be left has no name for it: nothing is kept.
+    masud("images", "rm", "--sync", name)
     narrow = [types.ImageReference(name="import-here", is_prefix=True)]
-    said = code(lambda: _import(client, out.getvalue(), types.ImageStore(extra_references=narrow)))
+    _import(client, out.getvalue(), types.ImageStore(extra_references=narrow))
+    assert masud("images", "ls", "-q", f"name=={name}") == ""
+
+
+def test_import_keeps_an_index(client: Client, masud: Masud, tmp_path: Path) -> None:
+    """Of an archive for several machines the index is what gets the name, whatever was asked to be unpacked."""
+    target = _two_platforms(tmp_path)
+    data = (tmp_path / "two.tar").read_bytes()
+    named = types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True, add_digest=True)
+    _import(client, data, types.ImageStore(platforms=[HERE], extra_references=[named], unpacks=UNPACK))
+    found = {line.split()[0]: line.split() for line in masud("images", "ls", "name~=^(two|import)").splitlines()[1:]}
+    whole = f"sha256:{hashlib.sha256((tmp_path / 'two/index.json').read_bytes()).hexdigest()}"
+    assert set(found) == {"two.example/two:1", f"import-here@{target}", f"import-here@{whole}"}
+    for name, digest in (("two.example/two:1", target), (f"import-here@{whole}", whole)):
+        assert found[name][1:3] == ["application/vnd.oci.image.index.v1+json", digest]
+        assert found[name][5].split(",") == [f"linux/{HERE.architecture}", "linux/s390x"]
+    elsewhere = types_pb2.Platform(os="plan9", architecture=HERE.architecture)
+    said = code(lambda: _import(client, data, types.ImageStore(platforms=[elsewhere], extra_references=[named])))
     assert said[0] == "NOT_FOUND"
+    masud("images", "rm", "--sync", *found)
+
+
+def _two_platforms(folder: Path) -> str:
+    """two/ and two.tar: an OCI layout with an index of busybox for this machine and for another; its digest."""
+    layout = derived("busybox", folder / "two", {}, {"x": "y"})
+    index = json.loads((layout / "index.json").read_text())
+    (descriptor,) = index["manifests"]
+
+    def blob(digest: str) -> Path:
+        return layout / "blobs" / digest.replace(":", "/")
+
+    def written(document: object, media_type: str) -> dict[str, object]:
+        raw = json.dumps(document).encode()
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        blob(digest).write_bytes(raw)
+        return {"mediaType": media_type, "digest": digest, "size": len(raw)}
+
+    manifest = json.loads(blob(descriptor["digest"]).read_text())
+    config = json.loads(blob(manifest["config"]["digest"]).read_text())
+    config = written({**config, "architecture": "s390x"}, manifest["config"]["mediaType"])
+    other = written({**manifest, "config": config}, descriptor["mediaType"])
+    here = {key: descriptor[key] for key in ("mediaType", "digest", "size")}
+    children = [
+        {**here, "platform": {"os": "linux", "architecture": HERE.architecture}},
+        {**other, "platform": {"os": "linux", "architecture": "s390x"}},
+    ]
+    kind = "application/vnd.oci.image.index.v1+json"
+    target = written({"schemaVersion": 2, "mediaType": kind, "manifests": children}, kind)
+    named = {**target, "annotations": {"io.containerd.image.name": "two.example/two:1"}}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
+    with tarfile.open(folder / "two.tar", "w") as out:
+        out.add(layout, ".")
+    return str(target["digest"])
 
 
 def test_import_of_a_docker_archive(client: Client, masud: Masud, tmp_path: Path) -> None:
@@ -192,7 +244,20 @@ def test_import_of_a_docker_archive(client: Client, masud: Masud, tmp_path: Path
     masu("save", "-o", str(tmp_path / "docker.tar"), masu.image("busybox"))
     prefix = [types.ImageReference(name="docker.io/library", is_prefix=True)]
     _import(client, (tmp_path / "docker.tar").read_bytes(), types.ImageStore(extra_references=prefix, unpacks=UNPACK))
-    assert masud("images", "ls", "-q", "name~=library/busybox:latest$")
+    (line,) = masud("images", "ls", "name~=library/busybox:latest$").splitlines()[1:]
+    assert line.split()[1] == "application/vnd.docker.distribution.manifest.v2+json"
+    layers = json.loads(masud("content", "get", line.split()[2]))["layers"]
+    assert {each["mediaType"] for each in layers} == {"application/vnd.docker.image.rootfs.diff.tar"}
+    _import(
+        client,
+        (tmp_path / "docker.tar").read_bytes(),
+        types.ImageStore(name="packed:1", extra_references=prefix, unpacks=UNPACK),
+        force_compress=True,
+    )
+    (line,) = masud("images", "ls", "name~=library/busybox:latest$").splitlines()[1:]
+    layers = json.loads(masud("content", "get", line.split()[2]))["layers"]
+    assert {each["mediaType"] for each in layers} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+    assert "complete" in masud("images", "check", "name==packed:1")
     assert code(lambda: _import(client, b"no archive", types.ImageStore(name="x:1")))[0] == "FAILED_PRECONDITION"
 
 
@@ -217,7 +282,7 @@ def test_an_archive_of_several_images_gets_a_name(client: Client, masud: Masud, 
     assert digest not in masud("content", "ls", "-q")
 
 
-def _import(client: Client, data: bytes, destination: Any) -> None:
+def _import(client: Client, data: bytes, destination: Any, **more: Any) -> None:
     stream = Stream(client, f"import-{hashlib.sha256(data + destination.SerializeToString()).hexdigest()}")
 
     def feed() -> None:
@@ -235,7 +300,7 @@ def _import(client: Client, data: bytes, destination: Any) -> None:
     feeding = threading.Thread(target=feed)
     feeding.start()
     try:
-        transfer(client, types.ImageImportStream(stream=stream.id), destination)
+        transfer(client, types.ImageImportStream(stream=stream.id, **more), destination)
     finally:
         feeding.join()
         stream.incoming.cancel()
