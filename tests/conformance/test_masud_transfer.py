@@ -152,12 +152,30 @@ def test_push_and_tag(client: Client, masud: Masud, registry: str) -> None:
 def test_export_and_import(client: Client, masud: Masud, registry: str) -> None:
     name = f"{registry}/library/busybox:latest"
     transfer(client, registry_of(name), store(name))
-    stream = Stream(client, "export-1")
+    exported = _export(client, name, platforms=[HERE])
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+        names = tar.getnames()
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == name
+    assert f"blobs/sha256/{index['manifests'][0]['digest'][7:]}" in names
+
+    masud("images", "rm", "--sync", name)
+    prefix = [types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True)]
+    _import(client, exported, types.ImageStore(platforms=[HERE], extra_references=prefix, unpacks=UNPACK))
+    assert masud("images", "ls", "-q", f"name=={name}").strip() == name
+    # A prefix that may not be left has no name for it: nothing is kept.
+    masud("images", "rm", "--sync", name)
+    narrow = [types.ImageReference(name="import-here", is_prefix=True)]
+    _import(client, exported, types.ImageStore(extra_references=narrow))
+    assert masud("images", "ls", "-q", f"name=={name}") == ""
+
+
+def _export(client: Client, name: str, **more: Any) -> bytes:
+    stream = Stream(client, f"export-{name}-{more}")
     stream.send(types.WindowUpdate(update=10_000))
     out, left = io.BytesIO(), 10_000
-    request = transfer_pb2.TransferRequest(
-        source=packed(store(name)), destination=packed(types.ImageExportStream(stream=stream.id, platforms=[HERE]))
-    )
+    destination = types.ImageExportStream(stream=stream.id, **more)
+    request = transfer_pb2.TransferRequest(source=packed(store(name)), destination=packed(destination))
     pending: Any = client.channel.unary_unary(
         f"/{TRANSFER.full_name}/Transfer", request_serializer=transfer_pb2.TransferRequest.SerializeToString
     ).future(request, metadata=(("containerd-namespace", "default"),))
@@ -171,21 +189,31 @@ def test_export_and_import(client: Client, masud: Masud, registry: str) -> None:
             stream.send(types.WindowUpdate(update=100_000))
             left += 100_000
     pending.result(60)
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
-        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
-        names = tar.getnames()
-    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == name
-    assert f"blobs/sha256/{index['manifests'][0]['digest'][7:]}" in names
+    return out.getvalue()
 
+
+def _members(exported: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        return {member.name for member in tar if member.isfile()}
+
+
+def test_export_of_one_platform(client: Client, masud: Masud, tmp_path: Path) -> None:
+    """The index stays what it is; what comes along are the manifests for the platforms that were asked for."""
+    target = _two_platforms(tmp_path)
+    named = types.ImageReference(name="export-here", is_prefix=True, allow_overwrite=True)
+    _import(client, (tmp_path / "two.tar").read_bytes(), types.ImageStore(extra_references=[named]))
+    name = "two.example/two:1"
+    here = _members(_export(client, name))
+    other = _members(_export(client, name, platforms=[types_pb2.Platform(os="linux", architecture="s390x")]))
+    every = _members(_export(client, name, all_platforms=True, skip_compatibility_manifest=True))
+    assert here | other == every | {"manifest.json"}
+    # A manifest and a config are different, the layers and the index the same.
+    assert (len(here - other), len(other - here)) == (2, 2)
+    assert f"blobs/{target.replace(':', '/')}" in here & other
+    assert "manifest.json" not in every
+    nowhere = types_pb2.Platform(os="plan9", architecture="s390x")
+    assert code(lambda: _export(client, name, platforms=[nowhere]))[0] == "NOT_FOUND"
     masud("images", "rm", "--sync", name)
-    prefix = [types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True)]
-    _import(client, out.getvalue(), types.ImageStore(platforms=[HERE], extra_references=prefix, unpacks=UNPACK))
-    assert masud("images", "ls", "-q", f"name=={name}").strip() == name
-    # A prefix that may not be left has no name for it: nothing is kept.
-    masud("images", "rm", "--sync", name)
-    narrow = [types.ImageReference(name="import-here", is_prefix=True)]
-    _import(client, out.getvalue(), types.ImageStore(extra_references=narrow))
-    assert masud("images", "ls", "-q", f"name=={name}") == ""
 
 
 def test_import_keeps_an_index(client: Client, masud: Masud, tmp_path: Path) -> None:

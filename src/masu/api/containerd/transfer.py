@@ -232,11 +232,12 @@ class Transfer(Service):
             if ref.is_prefix:
                 raise Unimplemented("export", ref.name, detail="names by their prefix")
             names.append(ref.name)
+        part = _part(destination)
         try:
-            chosen = await call.run(_chosen, call.ns, names, destination)
             async with self._leased(call):
+                chosen = await call.run(_chosen, call.ns, names)
                 await self._through_pipe(
-                    lambda fd: archivesave.write_oci(call.ns, chosen, TarWriter(fd)), Sender(stream), call
+                    lambda fd: archivesave.write_oci(call.ns, chosen, TarWriter(fd), part), Sender(stream), call
                 )
         finally:
             await stream.close()
@@ -344,11 +345,20 @@ def _check_platforms(ns: NamespaceStore, entries: list[Descriptor], wanted: list
         raise missing
 
 
-def _chosen(ns: NamespaceStore, names: list[str], destination: types.ImageExportStream) -> list[tuple[str, Descriptor]]:
+def _chosen(ns: NamespaceStore, names: list[str]) -> list[tuple[str, Descriptor]]:
     if not names:
         raise InvalidArgument("image", detail="at least one is wanted")
-    wanted = values.platform(destination.platforms[0]) if len(destination.platforms) == 1 else None
-    return [(name, graph.whole(ns, ns.images.get(name).target, wanted, name)) for name in names]
+    return [(name, ns.images.get(name).target) for name in names]
+
+
+def _part(destination: types.ImageExportStream) -> archivesave.Part:
+    """This machine's part, when the client does not say which."""
+    wanted = [values.platform(each) for each in destination.platforms] or [platforms.host()]
+    return archivesave.Part(
+        () if destination.all_platforms else wanted,
+        docker_view=not destination.skip_compatibility_manifest,
+        nondistributable=not destination.skip_non_distributable,
+    )
 
 
 def _write_all(fd: int, data: bytes) -> None:
