@@ -113,11 +113,45 @@ def test_pull_with_progress(client: Client, masud: Masud, registry: str) -> None
     assert events[-2:] == ["saved", f"Completed pull from OCI Registry ({name})"]
     of_layer = [each for each in said if each.name.startswith("layer-")]
     assert {"waiting", "complete", "extracting", "extracted"} <= {each.event for each in of_layer}
-    assert all(each.total == each.desc.size > 0 and list(each.parents) == [name] for each in of_layer)
+    (manifest,) = {each.name for each in said if each.name.startswith("manifest-")}
+    assert all(each.total == each.desc.size > 0 and list(each.parents) == [manifest] for each in of_layer)
+    assert [list(each.parents) for each in said if each.name == manifest] == [[name]]
     (line,) = masud("images", "ls", f"name=={name}").splitlines()[1:]
     assert line.split()[-1] == "a=b"
     assert "complete" in masud("images", "check", f"name=={name}")
     assert "Committed" in masud("snapshots", "ls")
+
+
+def test_what_is_told_of_other_platforms(client: Client, masud: Masud, registry: str, tmp_path: Path) -> None:
+    """`all_metadata`, which is what ctr asks for: without it an image of several platforms cannot be listed whole."""
+    _two_platforms(tmp_path)
+    named = types.ImageReference(name="x", is_prefix=True, allow_overwrite=True)
+    _import(client, (tmp_path / "two.tar").read_bytes(), types.ImageStore(extra_references=[named]))
+    name = f"{registry}/two/two:1"
+    stream = Stream(client, "progress-push")
+    transfer(client, types.ImageStore(name="two.example/two:1"), registry_of(name), progress=stream.id)
+    pushed = [types.Progress.FromString(each.value) for each in stream.incoming]
+    assert _tree(pushed, "two.example/two:1") == {"index": 1, "manifest": 2, "config": 2, "layer": 2}
+    masud("images", "rm", "--sync", "two.example/two:1")
+    stream = Stream(client, "progress-pull")
+    transfer(client, registry_of(name), store(name, all_metadata=True, unpacks=UNPACK), progress=stream.id)
+    pulled = [types.Progress.FromString(each.value) for each in stream.incoming]
+    assert _tree(pulled, name) == {"index": 1, "manifest": 2, "config": 2, "layer": 2}
+    assert masud("images", "ls", f"name=={name}").splitlines()[1].split()[5].split(",") == [
+        f"linux/{HERE.architecture}", "linux/s390x",
+    ]  # fmt: skip
+    masud("images", "rm", "--sync", name)
+
+
+def _tree(said: list[Any], root: str) -> dict[str, int]:
+    """How many there are of each kind, each told after what it is below."""
+    known: dict[str, set[str]] = {"": {root}}
+    for each in said:
+        if each.desc.digest and each.name != root:
+            kind = each.name.partition("-")[0]
+            assert set(each.parents) <= set().union(*known.values()), each
+            known.setdefault(kind, set()).add(each.name)
+    return {kind: len(names) for kind, names in known.items() if kind}
 
 
 def test_all_platforms_and_more_names(client: Client, masud: Masud, registry: str) -> None:

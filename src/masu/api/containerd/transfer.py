@@ -104,7 +104,7 @@ class Transfer(Service):
                 target: Descriptor | None = None
                 for each in wanted:
                     hook = self._unpacking(store, each, ns, progress)
-                    target = (await fetcher.pull(each, self.site.downloads, hook)).target
+                    target = (await fetcher.pull(each, self.site.downloads, hook, others=store.all_metadata)).target
                 if target is None:
                     target = await fetcher.everything(self.site.downloads)
                     await call.run(self._unpack, store, target, ns, progress)
