@@ -13,7 +13,7 @@ from typing import Any
 import images
 import pytest
 import registryfixture as fake
-from harness.chaos import PYTHON_WORDS, Brood, Chaos, finish, kill_after, kill_when, one_error
+from harness.chaos import PYTHON_WORDS, Brood, Chaos, children_named, finish, kill_after, kill_when, one_error
 from registryfixture import FaultyRegistry, TestImage
 
 pytestmark = pytest.mark.root
@@ -119,7 +119,7 @@ def test_worker_killed_while_it_unpacks(masu: Chaos, registry: FaultyRegistry, b
     registry.add("team/app", "1", fake.image([{f"{i}": BIG for i in range(8)}]))
     name = f"{registry.host}/team/app:1"
     pulling = masu.start("pull", name)
-    while not (workers := brood.named("masu-unpack")):
+    while not (workers := children_named(pulling, "masu-unpack")):
         assert pulling.poll() is None
     os.kill(workers[0], signal.SIGKILL)
     assert pulling.wait(60) == 1
@@ -135,7 +135,8 @@ def test_worker_killed_while_it_unpacks(masu: Chaos, registry: FaultyRegistry, b
 def test_masu_killed_while_its_worker_unpacks(masu: Chaos, registry: FaultyRegistry, brood: Brood) -> None:
     registry.add("team/app", "1", fake.image([{f"{i}": BIG for i in range(8)}]))
     name = f"{registry.host}/team/app:1"
-    kill_when(masu.start("pull", name), lambda: brood.named("masu-unpack"))
+    pulling = masu.start("pull", name)
+    kill_when(pulling, lambda: children_named(pulling, "masu-unpack"))
     brood.wait_gone()
     masu("pull", name)
     masu("rmi", name)

@@ -51,9 +51,6 @@ class Brood:
         found = set(descendants(os.getpid())) | set(descendants(os.getpid()))
         return sorted(pid for pid in found if pid not in self._before)
 
-    def named(self, comm: str) -> list[int]:
-        return [pid for pid in self.pids() if comm_of(pid) == comm]
-
     def wait_gone(self, *, keep: Iterable[int] = (), timeout_s: float = 20) -> None:
         """Returns when everything has ended by itself but for `keep`."""
         kept = set(keep)
@@ -197,6 +194,15 @@ def finish(process: subprocess.Popen[Any]) -> int:
         if pipe is not None:
             pipe.close()
     return process.wait(60)
+
+
+def children_named(process: subprocess.Popen[Any], comm: str) -> list[int]:
+    """A look that is quick enough for children that do not live long."""
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/children")]
+    except OSError:  # a thread has ended meanwhile, or all of it
+        return []
+    return [pid for text in lists for pid in map(int, text.split()) if comm_of(pid) == comm]
 
 
 def kill_after(process: subprocess.Popen[Any], delay_s: float) -> bool:
