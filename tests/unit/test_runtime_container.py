@@ -70,6 +70,32 @@ def test_a_container_whose_process_is_gone_is_not_taken_over(tmp_path: Path) -> 
         Container.make(str(tmp_path), facts())
 
 
+def finishing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
+    """One as it was read while it was being made; that has come to its end when somebody looks for who makes it."""
+    read = Container.make(str(folder), facts())
+
+    def is_alive(*_: object) -> bool:
+        made = Container.open(str(folder), "box")
+        made.facts.pid, made.facts.start_time = os.getpid(), procfs.start_time(os.getpid())
+        made.save()
+        monkeypatch.undo()
+        return False
+
+    monkeypatch.setattr(procfs, "is_alive", is_alive)
+    return read
+
+
+def test_a_container_that_has_just_been_made_is_not_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finishing(tmp_path, monkeypatch).status() == lifecycle.RUNNING
+
+
+def test_a_container_that_has_just_been_made_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finishing(tmp_path, monkeypatch)
+    with pytest.raises(AlreadyExists):
+        Container.make(str(tmp_path), facts())
+    assert Container.open(str(tmp_path), "box").facts.pid == os.getpid()
+
+
 def state_file(folder: Path, change: Any) -> None:
     """Writes box/state.json: `change` is text, or keys to set."""
     made = Container.make(str(folder), facts())

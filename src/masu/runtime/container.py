@@ -340,15 +340,19 @@ class Container:
     def hold(self) -> fds.Lock:
         """The lock, and the facts as whoever had it before has left them: that may have been `create`."""
         lock = self.lock()
+        try:
+            self._read_again()
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
+    def _read_again(self) -> None:
         self._saved = b""
         try:
             self.facts = self.open(self.directory.rpartition("/")[0], self.id).facts
         except (DataLoss, NotFound):
             pass  # a container that was salvaged
-        except BaseException:
-            lock.release()
-            raise
-        return lock
 
     def open_pidfd(self) -> int | None:
         """A pidfd of the first process, or None when it is gone."""
@@ -373,7 +377,10 @@ class Container:
 
     def status(self) -> str:
         if not self.facts.pid:
-            return lifecycle.CREATING if procfs.is_alive(*self.facts.creator) else lifecycle.STOPPED
+            if procfs.is_alive(*self.facts.creator):
+                return lifecycle.CREATING
+            # It was killed, or has come to its end since we read the facts.
+            self._read_again()
         if not self.is_alive():
             return lifecycle.STOPPED
         # The file: of one that another runtime has stopped in its own way (masu.isolation.oci).
@@ -528,10 +535,16 @@ def _is_abandoned(directory: str) -> bool:
                 return False
             remove_directory(directory)
         return True
-    if container.facts.pid or procfs.is_alive(*container.facts.creator):
+    if container.status() != lifecycle.STOPPED or container.facts.pid:
         return False
-    container.remove_groups()
-    container.remove_directory()
+    try:
+        with container.hold():
+            if container.status() != lifecycle.STOPPED or container.facts.pid:
+                return False  # made anew by somebody who has come before us
+            container.remove_groups()
+            container.remove_directory()
+    except NotFound:
+        pass  # somebody has removed it
     return True
 
 
