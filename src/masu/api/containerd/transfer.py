@@ -110,7 +110,7 @@ class Transfer(Service):
                     await call.run(self._unpack, store, target, ns, progress)
             names = transfer_names.plain(store, target.digest)
             await self._save(store, names, target, call, progress)
-        progress.say(f"Completed pull from {registry}")
+        progress.end(f"Completed pull from {registry}")
 
     async def _push(
         self, store: types.ImageStore, destination: types.OCIRegistry, call: Call, progress: Progress
@@ -132,7 +132,7 @@ class Transfer(Service):
             credentials=registry.credentials,
         )
         progress.say("pushed content", store.name, image.target)
-        progress.say(f"Completed push to {registry}", target=image.target)
+        progress.end(f"Completed push to {registry}", image.target)
 
     def _registry(self, message: types.OCIRegistry, call: Call) -> Registry:
         stream = message.resolver.auth_stream

@@ -58,6 +58,7 @@ class Progress:
         # What has been told of a document; digest -> name of what names it.
         self._documents: dict[str, str] = {}
         self._above: dict[str, str] = {}
+        self._told: types.Progress | None = None
         self._root = ""
         self._moving = "downloading"
 
@@ -66,6 +67,12 @@ class Progress:
         if target is not None:
             message.desc.CopyFrom(values.descriptor_message(target))
         self._send(message)
+
+    def end(self, event: str, target: Descriptor | None = None) -> None:
+        """The last word on the transfer, and how the last blob is, once more: ctr draws what has a name."""
+        self.say(event, target=target)
+        if self._told is not None:
+            self._send(self._told)
 
     def begin(self, root: str, moving: str) -> None:
         """`root` is what the blobs belong to; `moving` is said of one on its way."""
@@ -95,6 +102,7 @@ class Progress:
             total=descriptor.size,
         )
         message.desc.CopyFrom(values.descriptor_message(descriptor))
+        self._told = message
         self._send(message)
 
     def advance(self, digest: str, n: int) -> None:
@@ -133,6 +141,7 @@ class Progress:
                 total=blob.total,
             )
             message.desc.CopyFrom(_layer(digest, blob.total))
+            self._told = message
         self._send(message)
 
     def _send(self, message: types.Progress) -> None:
