@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from masu.registry.credentials import Credentials
 from masu.registry.pulling import Pulled
 from masu.registry.rules import Mirror, Rule, Rules
 from masu.registry.transport import Policy
+from masu.spec.image import Descriptor
 from masu.store import NamespaceStore
 
 QUICK = Policy(tries=3, backoff_s=0.01, backoff_cap_s=0.05, connect_timeout_s=5, stall_timeout_s=20)
@@ -28,12 +30,16 @@ class Log:
         self.totals: dict[str, int] = {}
         self.reached: dict[str, int] = {}
         self.words: list[tuple[str, str]] = []
+        self.documents: dict[str, str] = {}
 
     def layer(self, digest: str, total: int) -> None:
         self.totals[digest] = total
 
     def advance(self, digest: str, n: int) -> None:
         self.reached[digest] = self.reached.get(digest, 0) + n
+
+    def document(self, descriptor: Descriptor, below: Sequence[Descriptor], text: str) -> None:
+        self.documents[descriptor.digest] = text
 
     def status(self, digest: str, text: str) -> None:
         self.words.append((digest, text))

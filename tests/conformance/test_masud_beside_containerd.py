@@ -21,7 +21,7 @@ HELLO = "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
 IMPORT = "images import --base-name docker.io/library/busybox {archive}"
 
 SESSIONS = {
-    "namespaces": """
+    "namespaces": f"""
         ns ls
         ns create one a=b
         ns create one
@@ -32,6 +32,15 @@ SESSIONS = {
         ns rm one
         ns rm one
         ns create bad/name
+        ns label two a=b
+        ns ls
+        ns rm two
+        --namespace three leases create --id x
+        ns rm three
+        --namespace four {IMPORT}
+        ns rm four
+        --namespace four images rm --sync {IMAGE}
+        ns rm four
     """,
     "images": f"""
         {IMPORT}
@@ -77,6 +86,8 @@ SESSIONS = {
         content ingest --expected-size 3 four < hello
         content get {HELLO}
         content active
+        content edit --editor true {{digest}}
+        content edit --editor false {{digest}}
         content rm {{digest}}
         content get {{digest}}
     """,
@@ -90,6 +101,8 @@ SESSIONS = {
         snapshots prepare one {{chain}}
         snapshots prepare two nothing
         snapshots view three {{chain}}
+        snapshots prepare four one
+        snapshots view four three
         snapshots mounts /mnt one
         snapshots mounts /mnt three
         snapshots mounts /mnt {{chain}}
@@ -148,6 +161,7 @@ SESSIONS = {
         images ls name=x
         images ls labels.
         content ls bad==
+        content ls labels.x/y
         containers ls "x
         snapshots ls
     """,
@@ -167,6 +181,8 @@ DIFFERENT = {
     "ns create bad/name": "the rule for names is said in other words",
     "containers create docker.io/library/busybox:latest bad/name": "likewise",
     "snapshots mounts /mnt sha256:": "the mistake is the same, containerd tells its internal key",
+    "snapshots prepare four one": "containerd tells its internal key",
+    "snapshots view four three": "likewise",
     "snapshots rm sha256:": "we say which snapshot is built on it",
     "snapshots commit other three": "of a view containerd's message differs with the snapshotter",
     "content ingest --expected-size 3": "we stop at the byte that is too many, containerd at the commit",
@@ -174,6 +190,7 @@ DIFFERENT = {
     "images ls name=x": "1.6 says invalid argument twice",
     "images ls labels.": "likewise",
     "content ls bad==": "likewise",
+    "content ls labels.x/y": "likewise",
     'containers ls "x': "likewise",
 }
 

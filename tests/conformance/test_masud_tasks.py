@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -283,6 +284,22 @@ def test_started_by_hand(masud: Tasks) -> None:
         masud.remove("later")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--memory-limit", "1000"),
+            r"linux\.resources\.memory\.limit: .*the limit is 1000 bytes, and the start alone",
+        ),
+        (("--runc-binary", "/nonexistent"), r'OCI runtime "/nonexistent": .*: not found'),
+        (("--cwd", "relative"), r'process\.cwd: cwd "relative": Cwd must be an absolute path'),
+    ],
+)
+def test_what_keeps_it_from_running_is_said(masud: Tasks, options: tuple[str, ...], said: str) -> None:
+    assert re.search(said, masud.fails("run", "--rm", *masud.fifos, *options, IMAGE, "never", "true"))
+    assert "never" not in masud("containers", "ls", "-q").split()
+
+
 def test_another_runtime(masud: Tasks) -> None:
     """`--runc-binary`: the same monitor, the same answers; runc's own words where it refuses."""
     runc = ("--runc-binary", peer("runc"))
@@ -326,7 +343,10 @@ def test_a_checkpoint(masud: Tasks) -> None:
             assert done.returncode == 0
             assert (masud.folder / "image/inventory.img").exists()
         else:
-            assert "criu" in done.stderr.lower()
+            # Without a path, too, what is named can be read.
+            done = masud.try_("tasks", "checkpoint", "written")
+            (log,) = re.findall(r"\(CRIU's log: (\S+)\)", done.stderr)
+            assert "Error" in Path(log).read_text()
         assert masud.status("written") == "RUNNING"
     finally:
         masud.remove("written")
@@ -344,3 +364,21 @@ def test_restored(masud: Tasks, criu: str, binary: str) -> None:
     run = ["run", "-d", *masud.fifos, *other, IMAGE, "first", "sh", "-c", RUNNER]
     kept_and_restored(masud, run, "docker.io/library/kept:1", *masud.fifos, between=again)
     assert not os.path.exists(masud.state / "checkpoints/default/second")
+
+
+def test_an_end_while_there_are_no_descriptors(masud: Tasks) -> None:
+    """It is told when there are some again."""
+    client = masud.background("run", *masud.fifos, IMAGE, "starved", "sleep", "1000")
+    wait_until(lambda: masud.status("starved") == "RUNNING")
+    pid, daemon = masud.pid("starved"), masud.process.pid
+    before = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+    # Those below are open for good.
+    resource.prlimit(daemon, resource.RLIMIT_NOFILE, (8, before[1]))
+    try:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "the monitor of" in masud.log())
+    finally:
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, before)
+    assert client.wait(20) == 137
+    client.communicate()
+    masud.remove("starved")

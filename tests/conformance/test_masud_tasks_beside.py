@@ -35,6 +35,10 @@ SESSIONS = {
         {RUN} --cpus 0.5 {IMAGE} one cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us
         {RUN} --mount type=bind,src={{folder}}/shared,dst=/mnt,options=rbind:ro {IMAGE} one ls /mnt
         {RUN} --mount type=bind,src={{folder}}/shared,dst=/mnt,options=rbind:ro {IMAGE} one touch /mnt/y
+        {RUN} --memory-limit 1000 {IMAGE} one true
+        {RUN} --runc-binary /nonexistent {IMAGE} one true
+        {RUN} --runtime io.containerd.nosuch.v1 {IMAGE} one true
+        {RUN} --cwd relative {IMAGE} one true
         {RUN} --rootfs {{rootfs}} one /bin/echo of a directory
         {RUN} --null-io {IMAGE} one echo hello
         run --rm --log-uri file://{{folder}}/{{who}}.log {IMAGE} one echo hello
@@ -121,6 +125,10 @@ DIFFERENT: dict[str, str] = {
     f"{RUN} {IMAGE} one nosuch": _WORDS,
     f"{RUN} {IMAGE} one /etc": _WORDS,
     "run --rm --log-uri http": _WORDS,
+    f"{RUN} --memory-limit 1000": _WORDS,
+    f"{RUN} --runc-binary /nonexistent": _WORDS,
+    f"{RUN} --runtime io.containerd.nosuch": "there are no shims to be looked for",
+    f"{RUN} --cwd relative": _WORDS,
     f"{EXEC} a two nosuch": _WORDS,
     f"{EXEC} b two true": _WORDS,
     f"{EXEC} bad/name": "it has the name of a directory of its own",

@@ -16,7 +16,7 @@ import grpc
 import images
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
-from harness.callers.archives import archive
+from harness.callers.archives import archive, derived
 from harness.engine import Masu
 from harness.grpcclient import Client
 from harness.masud import Masud
@@ -110,14 +110,50 @@ def test_pull_with_progress(client: Client, masud: Masud, registry: str) -> None
         f"Pulling from OCI Registry ({name})",
         "fetching image content",
     ]
-    assert events[-2:] == ["saved", f"Completed pull from OCI Registry ({name})"]
+    # And something with a name after it, without which ctr would not draw the last line.
+    assert events[-3:-1] == ["saved", f"Completed pull from OCI Registry ({name})"]
+    assert events[-1] in ("complete", "extracted")
     of_layer = [each for each in said if each.name.startswith("layer-")]
     assert {"waiting", "complete", "extracting", "extracted"} <= {each.event for each in of_layer}
-    assert all(each.total == each.desc.size > 0 and list(each.parents) == [name] for each in of_layer)
+    (manifest,) = {each.name for each in said if each.name.startswith("manifest-")}
+    assert all(each.total == each.desc.size > 0 and list(each.parents) == [manifest] for each in of_layer)
+    assert [list(each.parents) for each in said if each.name == manifest] == [[name]]
     (line,) = masud("images", "ls", f"name=={name}").splitlines()[1:]
     assert line.split()[-1] == "a=b"
     assert "complete" in masud("images", "check", f"name=={name}")
     assert "Committed" in masud("snapshots", "ls")
+
+
+def test_what_is_told_of_other_platforms(client: Client, masud: Masud, registry: str, tmp_path: Path) -> None:
+    """`all_metadata`, which is what ctr asks for: without it an image of several platforms cannot be listed whole."""
+    _two_platforms(tmp_path)
+    named = types.ImageReference(name="x", is_prefix=True, allow_overwrite=True)
+    _import(client, (tmp_path / "two.tar").read_bytes(), types.ImageStore(extra_references=[named]))
+    name = f"{registry}/two/two:1"
+    stream = Stream(client, "progress-push")
+    transfer(client, types.ImageStore(name="two.example/two:1"), registry_of(name), progress=stream.id)
+    pushed = [types.Progress.FromString(each.value) for each in stream.incoming]
+    assert _tree(pushed, "two.example/two:1") == {"index": 1, "manifest": 2, "config": 2, "layer": 2}
+    masud("images", "rm", "--sync", "two.example/two:1")
+    stream = Stream(client, "progress-pull")
+    transfer(client, registry_of(name), store(name, all_metadata=True, unpacks=UNPACK), progress=stream.id)
+    pulled = [types.Progress.FromString(each.value) for each in stream.incoming]
+    assert _tree(pulled, name) == {"index": 1, "manifest": 2, "config": 2, "layer": 2}
+    assert masud("images", "ls", f"name=={name}").splitlines()[1].split()[5].split(",") == [
+        f"linux/{HERE.architecture}", "linux/s390x",
+    ]  # fmt: skip
+    masud("images", "rm", "--sync", name)
+
+
+def _tree(said: list[Any], root: str) -> dict[str, int]:
+    """How many there are of each kind, each told after what it is below."""
+    known: dict[str, set[str]] = {"": {root}}
+    for each in said:
+        if each.desc.digest and each.name != root:
+            kind = each.name.partition("-")[0]
+            assert set(each.parents) <= set().union(*known.values()), each
+            known.setdefault(kind, set()).add(each.name)
+    return {kind: len(names) for kind, names in known.items() if kind}
 
 
 def test_all_platforms_and_more_names(client: Client, masud: Masud, registry: str) -> None:
@@ -139,7 +175,7 @@ def test_push_and_tag(client: Client, masud: Masud, registry: str) -> None:
     target = f"{registry}/pushed/by-transfer:1"
     transfer(client, store("tagged:1"), registry_of(target), progress=stream.id)
     events = [types.Progress.FromString(each.value).event for each in stream.incoming]
-    assert (events[0], events[-1]) == (
+    assert (events[0], events[-2]) == (
         f"Pushing to OCI Registry ({target})",
         f"Completed push to OCI Registry ({target})",
     )
@@ -152,12 +188,30 @@ def test_push_and_tag(client: Client, masud: Masud, registry: str) -> None:
 def test_export_and_import(client: Client, masud: Masud, registry: str) -> None:
     name = f"{registry}/library/busybox:latest"
     transfer(client, registry_of(name), store(name))
-    stream = Stream(client, "export-1")
+    exported = _export(client, name, platforms=[HERE])
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+        names = tar.getnames()
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == name
+    assert f"blobs/sha256/{index['manifests'][0]['digest'][7:]}" in names
+
+    masud("images", "rm", "--sync", name)
+    prefix = [types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True)]
+    _import(client, exported, types.ImageStore(platforms=[HERE], extra_references=prefix, unpacks=UNPACK))
+    assert masud("images", "ls", "-q", f"name=={name}").strip() == name
+    # A prefix that may not be left has no name for it: nothing is kept.
+    masud("images", "rm", "--sync", name)
+    narrow = [types.ImageReference(name="import-here", is_prefix=True)]
+    _import(client, exported, types.ImageStore(extra_references=narrow))
+    assert masud("images", "ls", "-q", f"name=={name}") == ""
+
+
+def _export(client: Client, name: str, **more: Any) -> bytes:
+    stream = Stream(client, f"export-{name}-{more}")
     stream.send(types.WindowUpdate(update=10_000))
     out, left = io.BytesIO(), 10_000
-    request = transfer_pb2.TransferRequest(
-        source=packed(store(name)), destination=packed(types.ImageExportStream(stream=stream.id, platforms=[HERE]))
-    )
+    destination = types.ImageExportStream(stream=stream.id, **more)
+    request = transfer_pb2.TransferRequest(source=packed(store(name)), destination=packed(destination))
     pending: Any = client.channel.unary_unary(
         f"/{TRANSFER.full_name}/Transfer", request_serializer=transfer_pb2.TransferRequest.SerializeToString
     ).future(request, metadata=(("containerd-namespace", "default"),))
@@ -171,20 +225,82 @@ def test_export_and_import(client: Client, masud: Masud, registry: str) -> None:
             stream.send(types.WindowUpdate(update=100_000))
             left += 100_000
     pending.result(60)
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
-        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
-        names = tar.getnames()
-    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == name
-    assert f"blobs/sha256/{index['manifests'][0]['digest'][7:]}" in names
+    return out.getvalue()
 
+
+def _members(exported: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        return {member.name for member in tar if member.isfile()}
+
+
+def test_export_of_one_platform(client: Client, masud: Masud, tmp_path: Path) -> None:
+    """The index stays what it is; what comes along are the manifests for the platforms that were asked for."""
+    target = _two_platforms(tmp_path)
+    named = types.ImageReference(name="export-here", is_prefix=True, allow_overwrite=True)
+    _import(client, (tmp_path / "two.tar").read_bytes(), types.ImageStore(extra_references=[named]))
+    name = "two.example/two:1"
+    here = _members(_export(client, name))
+    other = _members(_export(client, name, platforms=[types_pb2.Platform(os="linux", architecture="s390x")]))
+    every = _members(_export(client, name, all_platforms=True, skip_compatibility_manifest=True))
+    assert here | other == every | {"manifest.json"}
+    # A manifest and a config are different, the layers and the index the same.
+    assert (len(here - other), len(other - here)) == (2, 2)
+    assert f"blobs/{target.replace(':', '/')}" in here & other
+    assert "manifest.json" not in every
+    nowhere = types_pb2.Platform(os="plan9", architecture="s390x")
+    assert code(lambda: _export(client, name, platforms=[nowhere]))[0] == "NOT_FOUND"
     masud("images", "rm", "--sync", name)
-    prefix = [types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True)]
-    _import(client, out.getvalue(), types.ImageStore(platforms=[HERE], extra_references=prefix, unpacks=UNPACK))
-    assert masud("images", "ls", "-q", f"name=={name}").strip() == name
-    # A prefix that may not be left has no name for it.
-    narrow = [types.ImageReference(name="import-here", is_prefix=True)]
-    said = code(lambda: _import(client, out.getvalue(), types.ImageStore(extra_references=narrow)))
+
+
+def test_import_keeps_an_index(client: Client, masud: Masud, tmp_path: Path) -> None:
+    """Of an archive for several machines the index is what gets the name, whatever was asked to be unpacked."""
+    target = _two_platforms(tmp_path)
+    data = (tmp_path / "two.tar").read_bytes()
+    named = types.ImageReference(name="import-here", is_prefix=True, allow_overwrite=True, add_digest=True)
+    _import(client, data, types.ImageStore(platforms=[HERE], extra_references=[named], unpacks=UNPACK))
+    found = {line.split()[0]: line.split() for line in masud("images", "ls", "name~=^(two|import)").splitlines()[1:]}
+    whole = f"sha256:{hashlib.sha256((tmp_path / 'two/index.json').read_bytes()).hexdigest()}"
+    assert set(found) == {"two.example/two:1", f"import-here@{target}", f"import-here@{whole}"}
+    for name, digest in (("two.example/two:1", target), (f"import-here@{whole}", whole)):
+        assert found[name][1:3] == ["application/vnd.oci.image.index.v1+json", digest]
+        assert found[name][5].split(",") == [f"linux/{HERE.architecture}", "linux/s390x"]
+    elsewhere = types_pb2.Platform(os="plan9", architecture=HERE.architecture)
+    said = code(lambda: _import(client, data, types.ImageStore(platforms=[elsewhere], extra_references=[named])))
     assert said[0] == "NOT_FOUND"
+    masud("images", "rm", "--sync", *found)
+
+
+def _two_platforms(folder: Path) -> str:
+    """two/ and two.tar: an OCI layout with an index of busybox for this machine and for another; its digest."""
+    layout = derived("busybox", folder / "two", {}, {"x": "y"})
+    index = json.loads((layout / "index.json").read_text())
+    (descriptor,) = index["manifests"]
+
+    def blob(digest: str) -> Path:
+        return layout / "blobs" / digest.replace(":", "/")
+
+    def written(document: object, media_type: str) -> dict[str, object]:
+        raw = json.dumps(document).encode()
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        blob(digest).write_bytes(raw)
+        return {"mediaType": media_type, "digest": digest, "size": len(raw)}
+
+    manifest = json.loads(blob(descriptor["digest"]).read_text())
+    config = json.loads(blob(manifest["config"]["digest"]).read_text())
+    config = written({**config, "architecture": "s390x"}, manifest["config"]["mediaType"])
+    other = written({**manifest, "config": config}, descriptor["mediaType"])
+    here = {key: descriptor[key] for key in ("mediaType", "digest", "size")}
+    children = [
+        {**here, "platform": {"os": "linux", "architecture": HERE.architecture}},
+        {**other, "platform": {"os": "linux", "architecture": "s390x"}},
+    ]
+    kind = "application/vnd.oci.image.index.v1+json"
+    target = written({"schemaVersion": 2, "mediaType": kind, "manifests": children}, kind)
+    named = {**target, "annotations": {"io.containerd.image.name": "two.example/two:1"}}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
+    with tarfile.open(folder / "two.tar", "w") as out:
+        out.add(layout, ".")
+    return str(target["digest"])
 
 
 def test_import_of_a_docker_archive(client: Client, masud: Masud, tmp_path: Path) -> None:
@@ -192,7 +308,20 @@ def test_import_of_a_docker_archive(client: Client, masud: Masud, tmp_path: Path
     masu("save", "-o", str(tmp_path / "docker.tar"), masu.image("busybox"))
     prefix = [types.ImageReference(name="docker.io/library", is_prefix=True)]
     _import(client, (tmp_path / "docker.tar").read_bytes(), types.ImageStore(extra_references=prefix, unpacks=UNPACK))
-    assert masud("images", "ls", "-q", "name~=library/busybox:latest$")
+    (line,) = masud("images", "ls", "name~=library/busybox:latest$").splitlines()[1:]
+    assert line.split()[1] == "application/vnd.docker.distribution.manifest.v2+json"
+    layers = json.loads(masud("content", "get", line.split()[2]))["layers"]
+    assert {each["mediaType"] for each in layers} == {"application/vnd.docker.image.rootfs.diff.tar"}
+    _import(
+        client,
+        (tmp_path / "docker.tar").read_bytes(),
+        types.ImageStore(name="packed:1", extra_references=prefix, unpacks=UNPACK),
+        force_compress=True,
+    )
+    (line,) = masud("images", "ls", "name~=library/busybox:latest$").splitlines()[1:]
+    layers = json.loads(masud("content", "get", line.split()[2]))["layers"]
+    assert {each["mediaType"] for each in layers} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+    assert "complete" in masud("images", "check", "name==packed:1")
     assert code(lambda: _import(client, b"no archive", types.ImageStore(name="x:1")))[0] == "FAILED_PRECONDITION"
 
 
@@ -217,7 +346,7 @@ def test_an_archive_of_several_images_gets_a_name(client: Client, masud: Masud, 
     assert digest not in masud("content", "ls", "-q")
 
 
-def _import(client: Client, data: bytes, destination: Any) -> None:
+def _import(client: Client, data: bytes, destination: Any, **more: Any) -> None:
     stream = Stream(client, f"import-{hashlib.sha256(data + destination.SerializeToString()).hexdigest()}")
 
     def feed() -> None:
@@ -235,7 +364,7 @@ def _import(client: Client, data: bytes, destination: Any) -> None:
     feeding = threading.Thread(target=feed)
     feeding.start()
     try:
-        transfer(client, types.ImageImportStream(stream=stream.id), destination)
+        transfer(client, types.ImageImportStream(stream=stream.id, **more), destination)
     finally:
         feeding.join()
         stream.incoming.cancel()

@@ -248,8 +248,8 @@ def test_namespaces(store: Store) -> None:
     assert list(store.namespaces()) == ["k8s.io"]
     with pytest.raises(NotFound):
         store.delete_namespace("implicit")
-    with pytest.raises(NotFound):
-        store.update_namespace("implicit", {})
+    assert store.update_namespace("implicit", {"c": "3"}) == {"c": "3"}
+    assert store.namespaces()["implicit"] == {"c": "3"}
     for name in ("", "a/b", "..", "a" * 77):
         with pytest.raises(InvalidArgument):
             store.namespace(name)

@@ -140,10 +140,11 @@ class _Directory:
             os.close(handle)
 
 
-def open_archive(source: str | int) -> Archive:
+def open_archive(source: str | int, name: str = "") -> Archive:
+    """`name` is what an fd is called in errors."""
     if isinstance(source, str) and os.path.isdir(source):
         return _Directory(source)
-    fd, name = open_file(source)
+    fd, name = open_file(source, name)
     try:
         seekable = stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0
         head = os.pread(fd, 8, 0) if seekable else b""
@@ -275,14 +276,36 @@ def _parsed(name: str) -> Reference | None:
         return None
 
 
-def load_docker(ns: NamespaceStore, archive: Archive, lease: str) -> list[tuple[str, Descriptor]]:
+class Making:
+    """How an image is made of a docker-archive, which has no manifests: with Docker's media types or OCI's; whether
+    bare layers are compressed."""
+
+    __slots__ = ("compress", "docker_types", "known")
+
+    def __init__(self, *, docker_types: bool = False, compress: bool = False) -> None:
+        self.docker_types = docker_types
+        self.compress = compress
+        # Layers that are in the store: path in the archive -> what it has become, and its bare digest.
+        self.known: dict[str, tuple[Descriptor, str]] = {}
+
+    def media_type(self, compression: str) -> str:
+        if self.docker_types:
+            kinds = {"gzip": image.MEDIA_TYPE_DOCKER_LAYER_GZIP, "zstd": image.MEDIA_TYPE_DOCKER_LAYER_ZSTD}
+            return kinds.get(compression, image.MEDIA_TYPE_DOCKER_LAYER)
+        kinds = {"gzip": image.MEDIA_TYPE_LAYER_GZIP, "zstd": image.MEDIA_TYPE_LAYER_ZSTD}
+        return kinds.get(compression, image.MEDIA_TYPE_LAYER)
+
+
+def load_docker(
+    ns: NamespaceStore, archive: Archive, lease: str, making: Making | None = None
+) -> list[tuple[str, Descriptor]]:
+    making = making or Making()
     data = jsontext.loads(archive.read("manifest.json", INDEX_LIMIT_BYTES), name="manifest.json")
     if not isinstance(data, list) or not data:
         raise InvalidArgument(
             "docker-archive", archive.name, detail="a list of images is wanted", where="manifest.json"
         )
     found: list[tuple[str, Descriptor]] = []
-    known: dict[str, tuple[Descriptor, str]] = {}
     for i, entry in enumerate(data):
         where = f"manifest.json: [{i}]"
         if not isinstance(entry, dict):
@@ -292,7 +315,7 @@ def load_docker(ns: NamespaceStore, archive: Archive, lease: str) -> list[tuple[
         if not isinstance(config_path, str):
             raise InvalidArgument("docker-archive", archive.name, detail="a text is wanted", where=f"{where}.Config")
         raw = archive.read(config_path, graph.CONFIG_LIMIT_BYTES)
-        target = _docker_image(ns, archive, raw, paths, lease, known, config_path)
+        target = _docker_image(ns, archive, raw, paths, lease, making, config_path)
         names = [_docker_name(tag, where) for tag in _texts(entry.get("RepoTags"), f"{where}.RepoTags")]
         found += [(name, target) for name in names or [f"{DANGLING}@{target.digest}"]]
     return found
@@ -304,7 +327,7 @@ def _docker_image(
     raw_config: bytes,
     paths: list[str],
     lease: str,
-    known: dict[str, tuple[Descriptor, str]],
+    making: Making,
     config_name: str,
 ) -> Descriptor:
     config = image.parse_image_config(raw_config, name=config_name)
@@ -317,31 +340,60 @@ def _docker_image(
         )
     layers = []
     for path, diff_id in zip(paths, config.rootfs.diff_ids, strict=True):
-        if path not in known:
+        if path not in making.known:
             found = archive.member(path)
             if found is None:
                 raise NotFound("layer", path, where=archive.name)
-            known[path] = _docker_layer(ns, found[1], lease)
-        layer, bare_digest = known[path]
+            making.known[path] = _docker_layer(ns, found[1], lease, making)
+        layer, bare_digest = making.known[path]
         # Of compressed layers the unpacker finds out.
         if bare_digest and diff_id.startswith("sha256:") and bare_digest != diff_id:
             raise DataLoss("layer", path, detail=f"its digest is {bare_digest}, the config says {diff_id}")
         layers.append(layer)
-    return put_image(ns, raw_config, layers, lease)
+    return put_image(ns, raw_config, layers, lease, docker_types=making.docker_types)
 
 
-def _docker_layer(ns: NamespaceStore, chunks: Iterator[bytes], lease: str) -> tuple[Descriptor, str]:
-    """A layer's descriptor, and its digest once more when it is not compressed."""
+def _docker_layer(ns: NamespaceStore, chunks: Iterator[bytes], lease: str, making: Making) -> tuple[Descriptor, str]:
+    """A layer's descriptor, and the digest of what came when that was not compressed."""
     head, stream = with_head(chunks)
     kind = kind_of(head)
     if kind not in ("", "gzip", "zstd"):
         stream, kind = decompressed(stream, kind, "layer"), ""
-    digest = ingest(ns, stream, lease)
-    media_type = {"gzip": image.MEDIA_TYPE_LAYER_GZIP, "zstd": image.MEDIA_TYPE_LAYER_ZSTD}.get(
-        kind, image.MEDIA_TYPE_LAYER
-    )
-    size = ns.content.info(digest).size
-    return Descriptor(media_type, digest, size), "" if kind else digest
+    if making.compress and not kind:
+        bare, digest = _ingest_compressed(ns, stream, lease)
+        kind = "gzip"
+    else:
+        digest = ingest(ns, stream, lease)
+        bare = "" if kind else digest
+    return Descriptor(making.media_type(kind), digest, ns.content.info(digest).size), bare
+
+
+def _ingest_compressed(ns: NamespaceStore, chunks: Iterator[bytes], lease: str) -> tuple[str, str]:
+    """The digest of what comes, and that of its gzip in the store."""
+    import hashlib  # late, as what compresses: nobody else needs it
+    from io import BytesIO
+
+    from masu.snapshots.compression import Compressor
+
+    seen, made = hashlib.sha256(), BytesIO()
+    compressor = Compressor(made, "gzip")
+
+    def taken() -> bytes:
+        data = made.getvalue()
+        made.seek(0)
+        made.truncate()
+        return data
+
+    def compressed() -> Iterator[bytes]:
+        for chunk in chunks:
+            seen.update(chunk)
+            compressor.write(chunk)
+            yield taken()
+        compressor.end()
+        yield taken()
+
+    digest = ingest(ns, compressed(), lease)
+    return f"sha256:{seen.hexdigest()}", digest
 
 
 def load_docker_v1(ns: NamespaceStore, archive: Archive, lease: str) -> list[tuple[str, Descriptor]]:
@@ -362,7 +414,7 @@ def load_docker_v1(ns: NamespaceStore, archive: Archive, lease: str) -> list[tup
                     member = archive.member(path)
                     if member is None:
                         raise NotFound("layer", path, where=archive.name)
-                    known[path] = _docker_layer(ns, member[1], lease)
+                    known[path] = _docker_layer(ns, member[1], lease, Making())
                 if not known[path][1]:
                     raise Unimplemented("layer", path, detail="compressed layers in a docker-archive of before 1.10")
                 layers.append(known[path])

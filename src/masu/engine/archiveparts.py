@@ -87,15 +87,18 @@ def ingest(ns: NamespaceStore, chunks: Iterable[bytes], lease: str, *, expected:
         writer.close()
 
 
-def put_image(ns: NamespaceStore, raw_config: bytes, layers: list[Descriptor], lease: str) -> Descriptor:
+def put_image(
+    ns: NamespaceStore, raw_config: bytes, layers: list[Descriptor], lease: str, *, docker_types: bool = False
+) -> Descriptor:
     """Store a config and the manifest over it and `layers`; the manifest's descriptor."""
-    config = Descriptor(image.MEDIA_TYPE_CONFIG, digests.of(raw_config), len(raw_config))
+    kinds = (image.MEDIA_TYPE_CONFIG, image.MEDIA_TYPE_MANIFEST)
+    if docker_types:
+        kinds = (image.MEDIA_TYPE_DOCKER_CONFIG, image.MEDIA_TYPE_DOCKER_MANIFEST)
+    config = Descriptor(kinds[0], digests.of(raw_config), len(raw_config))
     graph.put(ns, raw_config, config, {}, lease)
-    manifest = Manifest(
-        schema_version=2, media_type=image.MEDIA_TYPE_MANIFEST, config=config, layers=tuple(layers), annotations={}
-    )
+    manifest = Manifest(schema_version=2, media_type=kinds[1], config=config, layers=tuple(layers), annotations={})
     raw = jsontext.dumps(manifest.to_json()).encode()
-    target = Descriptor(image.MEDIA_TYPE_MANIFEST, digests.of(raw), len(raw))
+    target = Descriptor(kinds[1], digests.of(raw), len(raw))
     graph.put(ns, raw, target, graph.gc_labels(manifest), lease)
     return target
 
@@ -118,11 +121,11 @@ def read_all(fd: int) -> Iterator[bytes]:
         yield piece
 
 
-def open_file(source: str | int) -> tuple[int, str]:
-    """An fd of our own and what to call it."""
+def open_file(source: str | int, name: str = "") -> tuple[int, str]:
+    """An fd of our own and what to call it: `name`, if there is one."""
     try:
         if isinstance(source, int):
-            return os.dup(source), "standard input" if source == 0 else f"fd {source}"
+            return os.dup(source), name or ("standard input" if source == 0 else f"fd {source}")
         return os.open(source, os.O_RDONLY | os.O_CLOEXEC), source
     except OSError as e:
         raise from_os_error(e, str(source)) from e

@@ -27,12 +27,45 @@ from masu.spec.image import Descriptor, Index, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from masu.spec.platform import Platform
     from masu.store import NamespaceStore
 
 
-def one_manifest(ns: NamespaceStore, target: Descriptor, name: str) -> Descriptor:
+class Part:
+    """What of its images an archive gets: the manifests for `platforms` (none given: all), `manifest.json` for those
+    who know only Docker's archives, layers that are not to be distributed."""
+
+    __slots__ = ("docker_view", "nondistributable", "platforms")
+
+    def __init__(
+        self, platforms: Sequence[Platform] = (), *, docker_view: bool = True, nondistributable: bool = True
+    ) -> None:
+        self.platforms = platforms
+        self.docker_view = docker_view
+        self.nondistributable = nondistributable
+
+    def below(self, document: Index | Manifest) -> Sequence[Descriptor]:
+        """What of what `document` names comes along. Raises NotFound for an index that has nothing for `platforms`."""
+        if isinstance(document, Manifest):
+            layers = [
+                d for d in document.layers if self.nondistributable or not image.is_nondistributable(d.media_type)
+            ]
+            return (document.config, *layers)
+        if not self.platforms:
+            return document.manifests
+        found = [d for d in document.manifests if d.platform is None or self._matches(d.platform)]
+        if not found:
+            platforms.choose(document.manifests, self.platforms[0])  # which says what there is
+        return found
+
+    def _matches(self, platform: Platform) -> bool:
+        return any(platforms.matches(platform, wanted) for wanted in self.platforms)
+
+
+def one_manifest(ns: NamespaceStore, target: Descriptor, name: str, wanted: Platform | None = None) -> Descriptor:
+    """Of an index the manifest for `wanted`, or for this machine, or any; what is here."""
     document = graph.read_document(ns, target)
     if isinstance(document, Manifest):
         return target
@@ -40,7 +73,7 @@ def one_manifest(ns: NamespaceStore, target: Descriptor, name: str) -> Descripto
     if not here:
         raise FailedPrecondition("image", name, detail="nothing of it is here", hint="pull it")
     try:
-        return platforms.choose(here, platforms.host())
+        return platforms.choose(here, wanted or platforms.host())
     except NotFound:
         return here[0]
 
@@ -49,24 +82,31 @@ def _is_image(manifest: Manifest) -> bool:
     return manifest.config.media_type in image.CONFIG_TYPES
 
 
-def write_oci(ns: NamespaceStore, chosen: list[tuple[str, Descriptor]], tar: TarWriter) -> None:
+def write_oci(
+    ns: NamespaceStore, chosen: list[tuple[str, Descriptor]], tar: TarWriter, part: Part | None = None
+) -> None:
+    """Raises NotFound, before anything is written, where something is not here."""
+    part = part or Part()
+    found = [(digest, *blob_chunks(ns, digest)) for digest in _all_digests(ns, [d for _, d in chosen], part)]
+    view = _docker_view(ns, chosen, part) if part.docker_view else None
     tar.add_bytes(LAYOUT_FILE, LAYOUT)
     entries = _index_entries(chosen)
     tar.add_bytes("index.json", _index_json(entries))
-    tar.add_bytes("manifest.json", jsontext.dumps(_docker_view(ns, chosen)).encode())
+    if view is not None:
+        tar.add_bytes("manifest.json", jsontext.dumps(view).encode())
     tar.add_directory("blobs/")
     tar.add_directory("blobs/sha256/")
-    for digest in _all_digests(ns, [target for _, target in chosen]):
-        size, chunks = blob_chunks(ns, digest)
+    for digest, size, chunks in found:
         tar.add(blob_path(digest), size, chunks)
     tar.finish()
 
 
-def _docker_view(ns: NamespaceStore, chosen: list[tuple[str, Descriptor]]) -> list[dict[str, object]]:
+def _docker_view(ns: NamespaceStore, chosen: list[tuple[str, Descriptor]], part: Part) -> list[dict[str, object]]:
     """manifest.json over the layout's own blobs, as containerd and Docker 25 write it."""
     view: dict[str, dict[str, object]] = {}
     for name, target in chosen:
-        manifest = graph.read_document(ns, one_manifest(ns, target, name))
+        wanted = part.platforms[0] if part.platforms else None
+        manifest = graph.read_document(ns, one_manifest(ns, target, name, wanted))
         if not isinstance(manifest, Manifest) or not _is_image(manifest):
             continue
         path = blob_path(manifest.config.digest)
@@ -97,7 +137,7 @@ def write_layout(ns: NamespaceStore, chosen: list[tuple[str, Descriptor]], folde
             ]
         elif os.path.exists(f"{folder}/{LAYOUT_FILE}"):
             raise InvalidArgument("OCI layout", folder, detail="it has no index.json")
-        for digest in _all_digests(ns, [target for _, target in chosen]):
+        for digest in _all_digests(ns, [target for _, target in chosen], Part()):
             path = f"{folder}/{blob_path(digest)}"
             size, chunks = blob_chunks(ns, digest)
             if not _is_file_of(path, size):
@@ -183,8 +223,8 @@ def _index_json(entries: list[Descriptor]) -> bytes:
     return jsontext.dumps(index.to_json()).encode()
 
 
-def _all_digests(ns: NamespaceStore, targets: list[Descriptor]) -> list[str]:
-    """Every blob below `targets`, each once, documents before what they name."""
+def _all_digests(ns: NamespaceStore, targets: list[Descriptor], part: Part) -> list[str]:
+    """Every blob below `targets` that is of `part`, each once, documents before what they name."""
     found: dict[str, None] = {}
     waiting = list(reversed(targets))
     while waiting:
@@ -193,9 +233,7 @@ def _all_digests(ns: NamespaceStore, targets: list[Descriptor]) -> list[str]:
             continue
         found[descriptor.digest] = None
         if descriptor.media_type in graph.DOCUMENT_TYPES:
-            document = graph.read_document(ns, descriptor)
-            below = document.manifests if isinstance(document, Index) else (document.config, *document.layers)
-            waiting.extend(reversed(below))
+            waiting.extend(reversed(part.below(graph.read_document(ns, descriptor))))
     return list(found)
 
 

@@ -7,6 +7,9 @@ to whoever made it.
 
 from __future__ import annotations
 
+import os
+
+from masu.errors import NotFound
 from masu.isolation import namespaces
 from masu.isolation.oci import Oci
 from masu.runtime import delete as runtime_delete
@@ -165,7 +168,10 @@ def by_options(options: RuncOptions, root: str, namespace: str) -> Isolation:
     }
     if options.binary_name.rpartition("/")[2] in ("", "masu-oci"):
         return Namespaces(**choices)
-    return Oci(options.binary_name, f"{options.root or root}/{namespace}", **choices)
+    found = Oci(options.binary_name, f"{options.root or root}/{namespace}", **choices)
+    if not os.access(found.binary, os.X_OK):
+        raise NotFound("OCI runtime", found.binary, detail="no program that can be executed")
+    return found
 
 
 def from_json(data: dict[str, object]) -> Isolation:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from masu.errors import InvalidArgument, KernelError, MasuError, NotFound
+from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unavailable
 from masu.linux import cgroups, fds, pidfd, procfs
 from masu.plan.host import Rootfs
 from masu.runtime import delete
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MAX_EXIT_BYTES = 4096
 _KILL_DEADLINE_S = 5.0
+_LITTLE_MEMORY_BYTES = 4 << 20
 _MONITOR_COMM = "masu:[monitor]"  # as native/launch/monitor.c calls itself
 
 
@@ -144,6 +145,9 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
             stdio=(plumbing.null, plumbing.null, plumbing.null),
         )
         created = create.create(run_root, request.id, bundle, options)
+    except Unavailable as error:
+        _suspect_memory(error, bundle)
+        raise
     finally:
         plumbing.close()
     try:
@@ -159,6 +163,15 @@ def run(run_root: str, request: Request) -> tuple[Container, list[str]]:
         raise
     created.launched.close()
     return created.container, created.warnings
+
+
+def _suspect_memory(error: Unavailable, bundle: Bundle) -> None:
+    # The monitor has removed the cgroup, and with it the count of what was killed in it.
+    linux = bundle.config.linux
+    memory = linux.resources.memory if linux is not None and linux.resources is not None else None
+    if memory is not None and memory.limit is not None and 0 < memory.limit < _LITTLE_MEMORY_BYTES:
+        error.where = "linux.resources.memory.limit"
+        error.hint = f"the limit is {memory.limit} bytes, and the start alone needs about one MB"
 
 
 def restore(run_root: str, request: Request, criu: CriuOptions) -> tuple[Container, list[str]]:

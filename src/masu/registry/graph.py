@@ -45,6 +45,11 @@ def gc_labels(document: Index | Manifest) -> dict[str, str]:
     return labels
 
 
+def below(document: Index | Manifest) -> tuple[Descriptor, ...]:
+    """What it names."""
+    return document.manifests if isinstance(document, Index) else (document.config, *document.layers)
+
+
 def read_document(ns: NamespaceStore, descriptor: Descriptor) -> Index | Manifest:
     """The manifest or index that `descriptor` names, from the store. NotFound where it is not there."""
     raw = ns.content.read(descriptor.digest, MANIFEST_LIMIT_BYTES)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
+
+    from masu.spec.image import Descriptor
 
     class Progress(Protocol):
         """Called in the thread that runs the transfer, never by two threads at once; must not block.
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
         def advance(self, digest: str, n: int) -> None:
             """`n` more bytes are there (negative when a download has to start over)."""
 
+        def document(self, descriptor: Descriptor, below: Sequence[Descriptor], text: str) -> None:
+            """Of a manifest, index or config, which is no `layer`: Waiting, Already exists, Download complete, Pushed;
+            `below` is what it names. Those above come first."""
+
         def status(self, digest: str, text: str) -> None:
             """A few words: Waiting, Downloading, Already exists, Download complete, Retrying: …"""
 
@@ -32,6 +39,9 @@ class Quiet:
         pass
 
     def advance(self, digest: str, n: int) -> None:
+        pass
+
+    def document(self, descriptor: Descriptor, below: Sequence[Descriptor], text: str) -> None:
         pass
 
     def status(self, digest: str, text: str) -> None:

@@ -115,22 +115,58 @@ class Fetcher:
         self._insecure = insecure
         self._source_label = {f"{graph.SOURCE_PREFIX}{ref.domain}": ref.path}
 
-    async def pull(self, wanted: Platform | None, concurrency: int, on_layer: LayerHook | None) -> Pulled:
+    async def pull(
+        self, wanted: Platform | None, concurrency: int, on_layer: LayerHook | None, *, others: bool = False
+    ) -> Pulled:
+        """The image for `wanted`; with `others` manifests and configs of the other platforms, too."""
         resolved = await self._resolve()
         target = resolved.descriptor
         host = wanted or platform.host()
         descriptor, raw = target, resolved.raw
+        besides: list[Descriptor] = []
         for _ in range(graph.MAX_DEPTH + 1):
             document = await self._document(descriptor, raw, resolved.remotes)
             if isinstance(document, Manifest):
                 break
             descriptor, raw = platform.choose(document.manifests, host), None
+            besides += [child for child in document.manifests if child.digest != descriptor.digest]
         else:
             raise InvalidArgument("image", self._ref, detail=f"more than {graph.MAX_DEPTH} indexes in one another")
         graph.check_image(document)
-        config = await self._blobs(document, resolved.remotes, concurrency, on_layer, wanted)
+        slots = asyncio.Semaphore(concurrency)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in besides if others else ():
+                    group.create_task(self._metadata(child, resolved.remotes, slots, group))
+                config = await self._blobs(document, resolved.remotes, concurrency, on_layer, wanted)
+        except BaseExceptionGroup as errors:
+            raise one_of(errors) from None
         assert config is not None
         return Pulled(str(self._ref), target, descriptor, document, config)
+
+    async def _metadata(
+        self,
+        descriptor: Descriptor,
+        remotes: Sequence[Remote],
+        slots: asyncio.Semaphore,
+        group: asyncio.TaskGroup,
+        depth: int = 1,
+    ) -> None:
+        """A manifest and its config, or an index and what is below. An index may name what its registry never got:
+        that is left out."""
+        if descriptor.media_type not in graph.DOCUMENT_TYPES or depth > graph.MAX_DEPTH:
+            return
+        try:
+            async with slots:
+                document = await self._document(descriptor, None, remotes)
+                if isinstance(document, Manifest):
+                    if document.config.size <= graph.CONFIG_LIMIT_BYTES:
+                        await self._config(document.config, remotes)
+                    return
+        except NotFound:
+            return
+        for child in document.manifests:
+            group.create_task(self._metadata(child, remotes, slots, group, depth + 1))
 
     async def everything(self, concurrency: int) -> Descriptor:
         """All that the reference names, for every platform, attestations too; returns what it names."""
@@ -193,6 +229,7 @@ class Fetcher:
         if local is not None:
             document = graph.parse_document(local, descriptor)
             await in_thread(self._keep, descriptor.digest, graph.gc_labels(document))
+            self._progress.document(descriptor, graph.below(document), "Already exists")
             return document
         if raw is None:
             raw = await self._get_document(descriptor, remotes)
@@ -200,7 +237,14 @@ class Fetcher:
         await in_thread(
             graph.put, self._ns, raw, descriptor, {**graph.gc_labels(document), **self._source_label}, self._lease
         )
+        self._progress.document(descriptor, graph.below(document), "Download complete")
         return document
+
+    async def _config(self, descriptor: Descriptor, remotes: Sequence[Remote]) -> None:
+        # It comes along silently: nobody who watches layers knows what it is.
+        was_here = await in_thread(self._has, descriptor.digest)
+        await self._blob(descriptor, remotes, Quiet())
+        self._progress.document(descriptor, (), "Already exists" if was_here else "Download complete")
 
     async def _get_document(self, descriptor: Descriptor, remotes: Sequence[Remote]) -> bytes:
         if descriptor.size > graph.MANIFEST_LIMIT_BYTES:
@@ -252,14 +296,15 @@ class Fetcher:
                 raise InvalidArgument(
                     "manifest", descriptor.digest, detail="named twice with different sizes", where="layers"
                 )
-        # The config comes along silently: nobody who watches layers knows what it is.
         for descriptor in list(first.values())[1:]:
             self._progress.layer(descriptor.digest, descriptor.size)
 
         async def fetch(descriptor: Descriptor) -> None:
-            progress = Quiet() if descriptor.digest == manifest.config.digest else self._progress
             async with slots:
-                await self._blob(descriptor, remotes, progress)
+                if descriptor.digest == manifest.config.digest:
+                    await self._config(descriptor, remotes)
+                else:
+                    await self._blob(descriptor, remotes, self._progress)
 
         async def get_config() -> ImageConfig | None:
             await tasks[manifest.config.digest]

@@ -105,6 +105,9 @@ class Pusher:
         documents: list[tuple[Descriptor, bytes]] = []
         blobs: dict[str, Descriptor] = {}
         await in_thread(self._collect, target, documents, blobs, 0)
+        # What is above comes first.
+        for descriptor, raw in reversed(documents):
+            self._tell_document(descriptor, raw, "Waiting")
         for blob in blobs.values():
             if blob.digest not in self._configs:
                 self._progress.layer(blob.digest, blob.size)
@@ -117,6 +120,10 @@ class Pusher:
         # Leaves come first out of _collect; the target, which gets the tag, last.
         for descriptor, raw in documents:
             await self._manifest(descriptor, raw, self._ref.tag if descriptor is target else None)
+            self._tell_document(descriptor, raw, "Pushed")
+
+    def _tell_document(self, descriptor: Descriptor, raw: bytes, text: str) -> None:
+        self._progress.document(descriptor, graph.below(graph.parse_document(raw, descriptor)), text)
 
     def _collect(
         self, target: Descriptor, documents: list[tuple[Descriptor, bytes]], blobs: dict[str, Descriptor], depth: int
@@ -144,10 +151,14 @@ class Pusher:
             if await self._exists(blob):
                 note("Layer already exists")
                 progress.advance(blob.digest, blob.size)
+                text = "Already exists"
             else:
                 upload = Upload(self._ns, self._remote, blob, progress, self._chunk_bytes)
                 mounted = await upload.run(await in_thread(self._mount_candidates, blob.digest), note)
                 note(f"Mounted from {mounted}" if mounted else "Pushed")
+                text = "Already exists" if mounted else "Pushed"
+            if blob.digest in self._configs:
+                self._progress.document(blob, (), text)
             await in_thread(graph.add_labels, self._ns, blob.digest, {self._source_key: self._ref.path})
 
     async def _exists(self, blob: Descriptor) -> bool:

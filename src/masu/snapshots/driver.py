@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from masu.errors import FailedPrecondition, KernelError, NotFound
+from masu.errors import FailedPrecondition, InvalidArgument, KernelError, NotFound
 from masu.snapshots.mounts import GID_LABEL, MOUNT_LABEL, UID_LABEL
 from masu.store.db import from_os_error
 from masu.store.snapshots import ACTIVE, COMMITTED, VIEW
@@ -143,7 +143,7 @@ class Driver:
         if parent:
             above = self._records.get(parent)
             if above.kind != COMMITTED:
-                raise FailedPrecondition("snapshot", parent, detail=f"is {above.kind}; a parent is committed")
+                raise InvalidArgument("parent", parent, detail=f"is no committed snapshot, but {above.kind}")
             parents = [above.id, *self._records.ancestors(above.id)]
         try:
             new, lock = make_locked(f"{self.root}/new-")

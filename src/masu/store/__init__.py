@@ -106,12 +106,9 @@ class Store:
             Events(self.db, name).publish("/namespaces/create", {"name": name, "labels": checked})
 
     def update_namespace(self, name: str, labels: Mapping[str, str | None]) -> dict[str, str]:
-        """Sets labels; None or "" takes one away. Raises NotFound."""
+        """Sets labels; None or "" takes one away. It is made where it is not there."""
         with self.db.write() as tx:
-            found = self.namespaces()
-            if name not in found:
-                raise NotFound("namespace", name)
-            merged = checks.merge_labels(found[name], labels)
+            merged = checks.merge_labels(self.namespaces().get(name, {}), labels)
             tx.execute(
                 "INSERT INTO namespaces VALUES(?,?,?) ON CONFLICT(name) DO UPDATE SET labels=excluded.labels",
                 (name, checks.dump(merged), times.now()),
@@ -122,14 +119,26 @@ class Store:
     def delete_namespace(self, name: str) -> None:
         """Raises NotFound, FailedPrecondition when there is still something in it."""
         with self.db.write() as tx:
-            for noun in ("images", "containers", "snapshots", "content", "sandboxes", "mounts"):
-                if tx.row(f"SELECT 1 FROM {noun} WHERE ns=? LIMIT 1", (name,)) is not None:
-                    raise FailedPrecondition("namespace", name, detail=f"still has {noun}")
+            if left := self._left_in(name, tx):
+                raise FailedPrecondition(f'namespace "{name}" must be empty, but it still has {", ".join(left)}')
             if name not in self.namespaces():
                 raise NotFound("namespace", name)
             tx.execute("DELETE FROM leases WHERE ns=?", (name,))
             tx.execute("DELETE FROM namespaces WHERE name=?", (name,))
             Events(self.db, name).publish("/namespaces/delete", {"name": name})
+
+    @staticmethod
+    def _left_in(name: str, tx: Transaction) -> list[str]:
+        """What is still in a namespace, in containerd's words."""
+        kinds = {"images": "images", "blobs": "content", "containers": "containers"}
+        more = {"sandboxes": "sandboxes", "mounts": "mounts"}
+        drivers = tx.rows("SELECT DISTINCT driver FROM snapshots WHERE ns=? ORDER BY driver", (name,))
+
+        def found(tables: dict[str, str]) -> list[str]:
+            question = "SELECT 1 FROM {} WHERE ns=? LIMIT 1"
+            return [word for word, table in tables.items() if tx.row(question.format(table), (name,)) is not None]
+
+        return [*found(kinds), *(f'snapshots on "{driver}" snapshotter' for (driver,) in drivers), *found(more)]
 
     @property
     def events(self) -> Events:

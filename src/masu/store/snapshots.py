@@ -74,7 +74,7 @@ class SnapshotRecords:
         """Makes the row of an active snapshot or a view; returns its id and its ancestors' ids, nearest first.
 
         Called inside `transaction()`, so that the driver can make the folder before the row is seen. Raises
-        AlreadyExists, NotFound for the parent, FailedPrecondition when that is not committed.
+        AlreadyExists, NotFound for the parent, InvalidArgument when that is not committed.
         """
         checks.key("snapshot key", key, spaces=True)
         checked = checks.labels(labels)
@@ -83,7 +83,7 @@ class SnapshotRecords:
             if parent:
                 found = self.get(parent)
                 if found.kind != COMMITTED:
-                    raise FailedPrecondition("snapshot", parent, detail=f"is {found.kind}; a parent is committed")
+                    raise InvalidArgument("parent", parent, detail=f"is no committed snapshot, but {found.kind}")
                 parent_id = found.id
             now = times.now()
             done = tx.attempt(

@@ -180,7 +180,7 @@ class _Session:
             return
         self._writer.close()
         self._content.abort(self._ref)
-        raise AlreadyExists(f"blob with expected digest {self._expected}", detail="exists")
+        raise AlreadyExists(f"blob with expected digest {self._expected} exists")
 
 
 def _message(info: Info) -> pb.Info:

@@ -106,6 +106,8 @@ class _Parser:
     def _operator(self) -> str:
         at = self._skip_space()
         found = self._take(_OPERATOR)
+        if not found and self._peek() in ('"', "/", "|"):
+            self._quoted(alternative_quotes=False)  # which may be what is wrong
         if not found:
             raise self._mistake(at, 'expected an operator ("=="|"!="|"~=")')
         if found not in ("==", "!=", "~="):

@@ -7,7 +7,6 @@ from google.protobuf.empty_pb2 import Empty
 from masu.api.containerd import filters, values
 from masu.api.containerd.service import Call, Service, brief
 from masu.api.proto import namespaces_pb2 as pb
-from masu.errors import NotFound
 
 
 class Namespaces(Service):
@@ -37,9 +36,8 @@ class Namespaces(Service):
     def update(self, request: pb.UpdateNamespaceRequest, call: Call) -> pb.UpdateNamespaceResponse:
         name, store = self.site.namespace(request.namespace.name), self.site.store
         with store.namespace(name).transaction():
-            old = store.namespaces().get(name)
-            if old is None:
-                raise NotFound("namespace", name)
+            # One that is not there is made, as containerd does it.
+            old = store.namespaces().get(name, {})
             masked = values.mask(request.update_mask.paths, {"labels": True}, name)
             labels = store.update_namespace(name, values.masked_labels(old, request.namespace.labels, masked["labels"]))
         return pb.UpdateNamespaceResponse(namespace=pb.Namespace(name=name, labels=labels))

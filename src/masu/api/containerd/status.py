@@ -48,7 +48,9 @@ def status_of(error: MasuError) -> tuple[Code, str]:
     code, words = _CODES.get(error.kind, (Code.UNKNOWN, ""))
     subject = error.what
     if error.obj:
-        subject = _NOUNS.get((error.what, error.kind), error.what + ' "{}"').replace("{}", error.obj)
+        # What a document had is shown as JSON already.
+        quoted = error.obj if error.obj.startswith('"') else f'"{error.obj}"'
+        subject = _NOUNS.get((error.what, error.kind), "").replace("{}", error.obj) or f"{error.what} {quoted}"
     parts = [error.where, subject, error.syscall]
     if error.errno:
         parts.append(describe_errno(error.errno))

@@ -163,11 +163,13 @@ class Tasks(Service):
             raise InvalidArgument("options", request.options.type_url, detail=_CHECKPOINT.DESCRIPTOR.full_name)
         id, engine = request.container_id, call.engine
         record = engine.tasks.look(id)[0]
+        # CRIU's log is named in errors: it stays as long as the task.
+        logs = f"{engine.directory(id)}/criu"
         made = "" if asked.image_path else tempfile.mkdtemp(prefix="checkpoint-", dir=engine.run)
         try:
             options = CriuOptions(
                 image_path=asked.image_path or made,
-                work_path=asked.work_path,
+                work_path=asked.work_path or logs,
                 parent_path=asked.parent_path or request.parent_checkpoint,
                 ext_unix_sk=asked.external_unix_sockets,
                 file_locks=asked.file_locks,

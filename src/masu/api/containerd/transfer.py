@@ -31,12 +31,12 @@ from masu.api.containerd.transfer_progress import Progress
 from masu.api.containerd.transfer_registry import Registry
 from masu.api.proto import transfer_pb2 as pb
 from masu.api.proto import transfer_types_pb2 as types
-from masu.engine import archive, archiveload, archivesave
+from masu.engine import archiveload, archiveparts, archivesave
 from masu.engine.tarindex import TarWriter
 from masu.errors import InvalidArgument, NotFound, Unimplemented
 from masu.registry import graph
 from masu.snapshots import choose, unpack
-from masu.spec import jsontext
+from masu.spec import image, jsontext
 from masu.spec import platform as platforms
 from masu.spec.image import MEDIA_TYPE_INDEX, Descriptor, ImageConfig, Index, Manifest
 from masu.spec.platform import Platform
@@ -104,13 +104,13 @@ class Transfer(Service):
                 target: Descriptor | None = None
                 for each in wanted:
                     hook = self._unpacking(store, each, ns, progress)
-                    target = (await fetcher.pull(each, self.site.downloads, hook)).target
+                    target = (await fetcher.pull(each, self.site.downloads, hook, others=store.all_metadata)).target
                 if target is None:
                     target = await fetcher.everything(self.site.downloads)
                     await call.run(self._unpack, store, target, ns, progress)
             names = transfer_names.plain(store, target.digest)
             await self._save(store, names, target, call, progress)
-        progress.say(f"Completed pull from {registry}")
+        progress.end(f"Completed pull from {registry}")
 
     async def _push(
         self, store: types.ImageStore, destination: types.OCIRegistry, call: Call, progress: Progress
@@ -132,7 +132,7 @@ class Transfer(Service):
             credentials=registry.credentials,
         )
         progress.say("pushed content", store.name, image.target)
-        progress.say(f"Completed push to {registry}", target=image.target)
+        progress.end(f"Completed push to {registry}", image.target)
 
     def _registry(self, message: types.OCIRegistry, call: Call) -> Registry:
         stream = message.resolver.auth_stream
@@ -162,56 +162,65 @@ class Transfer(Service):
     ) -> None:
         progress.say("Importing")
         fd = os.open("/var/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        opened = False
         try:
             receiver = Receiver(self.site.streams.get(call.namespace, source.stream))
             while data := await receiver.read():
                 await call.run(_write_all, fd, data)
             await call.run(os.lseek, fd, 0, os.SEEK_SET)
             async with self._leased(call) as lease:
-                opened = True
-                entries = await call.run(self._load, fd, store, call.ns, lease)
-                saved = 0
-                for annotations, target in entries:
+                index, entries = await call.run(self._load, fd, source, store, call.ns, lease)
+                for target in entries:
                     await call.run(self._unpack, store, target, call.ns, progress)
-                    names = transfer_names.annotated(store, annotations, target.digest)
-                    if names:
+                # What has no name is not kept, whatever else was in the archive.
+                if names := transfer_names.plain(store, index.digest):
+                    await self._save(store, names, index, call, progress)
+                for target in entries:
+                    if names := transfer_names.annotated(store, target):
                         await self._save(store, names, target, call, progress)
-                    saved += len(names)
-                if store.name and entries:
-                    # The client's name for the archive is that of its one image, or of an index of all.
-                    whole = entries[0][1] if len(entries) == 1 else await call.run(_index, call.ns, entries, lease)
-                    await self._save(store, [(store.name, False)], whole, call, progress)
-                elif not saved:
-                    raise NotFound("image name", detail="none was given and none was found in the archive")
         finally:
-            if not opened:
-                os.close(fd)
+            os.close(fd)
         progress.say("Completed import")
 
     def _load(
-        self, fd: int, store: types.ImageStore, ns: NamespaceStore, lease: str
-    ) -> list[tuple[dict[str, str], Descriptor]]:
-        """What the archive holds, in the store afterwards; `fd` is closed."""
-        wanted = values.platform(store.platforms[0]) if len(store.platforms) == 1 else None
-        source = archiveload.open_archive(fd)
+        self, fd: int, given: types.ImageImportStream, store: types.ImageStore, ns: NamespaceStore, lease: str
+    ) -> tuple[Descriptor, list[Descriptor]]:
+        """The archive's index, and what that names, with its annotations; in the store afterwards. Raises
+        NotFound when nothing of it is for the platforms that the client wants."""
+        source = archiveload.open_archive(fd, "of the client")
         try:
-            if source.has("index.json") and source.has("oci-layout"):
-                found = archiveload.layout_entries(ns, source, lease, wanted)
-                return [(dict(entry.annotations), target) for entry, target in found]
-            if source.has("manifest.json"):
-                named = archiveload.load_docker(ns, source, lease)
-            elif source.has("repositories"):
-                named = archiveload.load_docker_v1(ns, source, lease)
+            if source.has("index.json") and source.has(archiveparts.LAYOUT_FILE):
+                entries = [entry for entry, _ in archiveload.layout_entries(ns, source, lease, None)]
+                raw = source.read("index.json", archiveparts.INDEX_LIMIT_BYTES)
             else:
-                raise InvalidArgument("image archive", detail="neither an OCI layout nor a docker-archive")
-            nameless = f"{archive.DANGLING}@"
-            return [
-                ({} if name.startswith(nameless) else {transfer_names.IMAGE_NAME: name}, target)
-                for name, target in named
-            ]
+                entries = self._load_docker(source, given, ns, lease)
+                index = Index(schema_version=2, media_type=MEDIA_TYPE_INDEX, manifests=tuple(entries))
+                raw = jsontext.dumps(index.to_json()).encode()
+            found = graph.descriptor_of(raw, MEDIA_TYPE_INDEX)
+            graph.put(ns, raw, found, graph.gc_labels(image.parse_index(raw)), lease)
         finally:
             source.close()
+        _check_platforms(ns, entries, [values.platform(each) for each in store.platforms])
+        return found, entries
+
+    def _load_docker(
+        self, source: archiveload.Archive, given: types.ImageImportStream, ns: NamespaceStore, lease: str
+    ) -> list[Descriptor]:
+        if source.has("manifest.json"):
+            making = archiveload.Making(docker_types=True, compress=given.force_compress)
+            named = archiveload.load_docker(ns, source, lease, making)
+        elif source.has("repositories"):
+            named = archiveload.load_docker_v1(ns, source, lease)
+        else:
+            raise InvalidArgument("image archive", detail="neither an OCI layout nor a docker-archive")
+        entries = []
+        for name, target in named:
+            manifest = graph.read_document(ns, target)
+            assert isinstance(manifest, Manifest)
+            nameless = name.startswith(f"{archiveparts.DANGLING}@")
+            annotations = {} if nameless else transfer_names.entry_annotations(name)
+            platform = graph.read_config(ns, manifest).platform
+            entries.append(Descriptor(target.media_type, target.digest, target.size, (), annotations, None, platform))
+        return entries
 
     async def _export(
         self, store: types.ImageStore, destination: types.ImageExportStream, call: Call, progress: Progress
@@ -223,11 +232,12 @@ class Transfer(Service):
             if ref.is_prefix:
                 raise Unimplemented("export", ref.name, detail="names by their prefix")
             names.append(ref.name)
+        part = _part(destination)
         try:
-            chosen = await call.run(_chosen, call.ns, names, destination)
             async with self._leased(call):
+                chosen = await call.run(_chosen, call.ns, names)
                 await self._through_pipe(
-                    lambda fd: archivesave.write_oci(call.ns, chosen, TarWriter(fd)), Sender(stream), call
+                    lambda fd: archivesave.write_oci(call.ns, chosen, TarWriter(fd), part), Sender(stream), call
                 )
         finally:
             await stream.close()
@@ -320,24 +330,35 @@ def _opened(message: Any) -> Message:
     return kind.FromString(message.value)
 
 
-def _index(ns: NamespaceStore, entries: list[tuple[dict[str, str], Descriptor]], lease: str) -> Descriptor:
-    """Puts an index of an archive's images into the store, each with what the archive says of it."""
-    manifests = tuple(
-        Descriptor(each.media_type, each.digest, each.size, (), {**each.annotations, **said}, None, each.platform)
-        for said, each in entries
-    )
-    index = Index(schema_version=2, media_type=MEDIA_TYPE_INDEX, manifests=manifests)
-    raw = jsontext.dumps(index.to_json()).encode()
-    found = graph.descriptor_of(raw, MEDIA_TYPE_INDEX)
-    graph.put(ns, raw, found, graph.gc_labels(index), lease)
-    return found
+def _check_platforms(ns: NamespaceStore, entries: list[Descriptor], wanted: list[Platform]) -> None:
+    """Raises NotFound when none of `entries` has an image for any of the platforms."""
+    missing: NotFound | None = None
+    for entry in entries:
+        for each in wanted:
+            try:
+                graph.choose(ns, entry, each)
+            except NotFound as error:
+                missing = error
+            else:
+                return
+    if missing is not None:
+        raise missing
 
 
-def _chosen(ns: NamespaceStore, names: list[str], destination: types.ImageExportStream) -> list[tuple[str, Descriptor]]:
+def _chosen(ns: NamespaceStore, names: list[str]) -> list[tuple[str, Descriptor]]:
     if not names:
         raise InvalidArgument("image", detail="at least one is wanted")
-    wanted = values.platform(destination.platforms[0]) if len(destination.platforms) == 1 else None
-    return [(name, graph.whole(ns, ns.images.get(name).target, wanted, name)) for name in names]
+    return [(name, ns.images.get(name).target) for name in names]
+
+
+def _part(destination: types.ImageExportStream) -> archivesave.Part:
+    """This machine's part, when the client does not say which."""
+    wanted = [values.platform(each) for each in destination.platforms] or [platforms.host()]
+    return archivesave.Part(
+        () if destination.all_platforms else wanted,
+        docker_view=not destination.skip_compatibility_manifest,
+        nondistributable=not destination.skip_non_distributable,
+    )
 
 
 def _write_all(fd: int, data: bytes) -> None:

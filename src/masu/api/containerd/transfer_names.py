@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from masu.api.proto import transfer_types_pb2 as types
 from masu.errors import NotFound
-from masu.spec import times
+from masu.spec import reference, times
 from masu.spec.image import Descriptor
 from masu.store import Image, NamespaceStore
 
@@ -26,17 +26,22 @@ def plain(store: types.ImageStore, digest: str) -> list[tuple[str, bool]]:
     return found
 
 
-def annotated(store: types.ImageStore, annotations: Mapping[str, str], digest: str) -> list[tuple[str, bool]]:
+def entry_annotations(name: str) -> dict[str, str]:
+    """What an entry of an archive's index says of its name."""
+    return {IMAGE_NAME: name, REF_NAME: reference.parse(name, default_tag=False).tag or name}
+
+
+def annotated(store: types.ImageStore, entry: Descriptor) -> list[tuple[str, bool]]:
     """Those of an archive's entry, as far as the client's prefixes take them."""
     found = []
     for ref in store.extra_references:
         if not ref.is_prefix:
             continue
-        name = _translated(annotations, ref)
+        name = _translated(entry.annotations, ref)
         if name:
             found.append((name, bool(store.name)))
         if ref.add_digest and not (name and ref.skip_named_digest):
-            found.append((f"{ref.name}@{digest}", bool(store.name)))
+            found.append((f"{ref.name}@{entry.digest}", bool(store.name)))
     return found
 
 

@@ -9,6 +9,12 @@ import time
 
 from masu.cli import units
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from masu.spec.image import Descriptor
+
 # A terminal is redrawn at most so often.
 _REDRAW_S = 0.1
 _BAR = 50
@@ -38,6 +44,9 @@ class PullProgress:
             if layer is not None:
                 layer.advance(n)
                 self._redraw()
+
+    def document(self, descriptor: Descriptor, below: Sequence[Descriptor], text: str) -> None:
+        """Nobody who watches layers knows what these are."""
 
     def status(self, digest: str, text: str) -> None:
         with self._lock:
