@@ -20,21 +20,25 @@ def sleeping(config: dict[str, Any]) -> None:
     config["process"]["args"] = ["/bin/probe", "sleep"]
 
 
-@pytest.mark.skipif(Path("/sys/fs/cgroup/cgroup.controllers").exists(), reason="v2 puts it beside the caller's cgroup")
-def test_without_a_path_the_cgroup_is_below_the_callers(runtime: Runtime, probe_rootfs: Path, tmp_path: Path) -> None:
-    """So that what limits the caller limits the container: a service that runs one, a container within a container."""
-    ours = Path("/sys/fs/cgroup/pids") / f"masu-test-caller-{os.urandom(4).hex()}"
-    ours.mkdir()
+def test_without_a_path_the_cgroup_is_where_the_caller_is(runtime: Runtime, probe_rootfs: Path) -> None:
+    """So that what limits the caller limits the container: a service that runs one, a container within a container.
+    Below the caller's own on v1, beside it on v2."""
+    v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    limited = Path("/sys/fs/cgroup", "" if v2 else "pids", f"masu-test-caller-{os.urandom(4).hex()}")
+    callers = limited / "caller" if v2 else limited
+    callers.mkdir(parents=True)
     try:
         id = runtime.id()
-        script = f'echo 0 > {ours}/cgroup.procs && exec "$@"'
+        script = f'echo 0 > {callers}/cgroup.procs && exec "$@"'
         bundle = str(runtime.bundle(probe_rootfs, sleeping))
         subprocess.run(["sh", "-c", script, "sh", *runtime.command, "create", "--bundle", bundle, id], check=True)
-        mine = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().splitlines()
-        assert [line.split(":")[2] for line in mine if line.split(":")[1] == "pids"] == [f"/{ours.name}/{id}"]
+        lines = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().splitlines()
+        own = {controllers: path for _, controllers, path in (line.split(":") for line in lines)}
+        assert own["" if v2 else "pids"] == f"/{limited.name}/{id}"
         runtime("delete", "--force", id)
     finally:
-        ours.rmdir()
+        for path in dict.fromkeys((callers, limited)):
+            path.rmdir()
 
 
 def test_the_whole_life(runtime: Runtime, probe_rootfs: Path) -> None:
