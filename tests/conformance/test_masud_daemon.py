@@ -173,25 +173,25 @@ def test_few_descriptors(tmp_path: Path) -> None:
     words = ["prlimit", "--nofile=64", MASUD, "--root", str(tmp_path / "root"), "--state", str(tmp_path / "run")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "limit of open files 64: masud needs 256" in done.stderr
+    assert "limit of open files 64: masud needs 512" in done.stderr
 
 
 def test_more_clients_than_descriptors(tmp_path: Path) -> None:
     """They wait, or are sent away; who is there is served, and who comes when they have gone."""
     it = Masud(tmp_path)
-    it.prefix = ["prlimit", "--nofile=256"]
+    it.prefix = ["prlimit", "--nofile=512"]
     with it, TtrpcClient(f"{it.socket}.ttrpc") as early, ExitStack() as clients:
 
         def come(address: str) -> None:
             clients.enter_context(socket.socket(socket.AF_UNIX)).connect(address)
 
-        for _ in range(200):
+        for _ in range(300):
             come(str(it.socket))
         wait_until(lambda: "clients wait" in it.log())
-        for _ in range(100):
+        for _ in range(200):
             come(f"{it.socket}.ttrpc")
         early.call(EVENTS_BY_TTRPC, "Forward", small.ForwardRequest(envelope=envelope()), small.Empty)
-        assert len(os.listdir(f"/proc/{it.process.pid}/fd")) < 256
+        assert len(os.listdir(f"/proc/{it.process.pid}/fd")) < 512
         clients.close()
         assert "masu" in it("version")
         assert it.log().count("clients wait") == 1

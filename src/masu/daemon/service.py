@@ -28,8 +28,8 @@ logger = logging.getLogger("masud")
 GRACE_S = 2.0
 # Above those that are passed to programs by their numbers.
 _KEPT_FDS = 64
-# Some for each thread, for each container that runs, for each client.
-_LEAST_DESCRIPTORS = 256
+# Three for each thread that has used the database, and what there is of containers and clients.
+_LEAST_DESCRIPTORS = 512
 
 
 class Daemon:
