@@ -239,6 +239,28 @@ def test_database_damaged(brood: Brood, tmp_path: Path, damage: str) -> None:
     brood.wait_gone()
 
 
+@pytest.mark.parametrize("damage", ["empty", "gone"])
+def test_database_lost(brood: Brood, tmp_path: Path, damage: str) -> None:
+    """A new one would know of nothing, and have everything collected."""
+    masu = Chaos(tmp_path)
+    masu.image("busybox")
+    with sqlite3.connect(masu.root / "meta.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    data = (masu.root / "meta.db").read_bytes()
+    for path in masu.root.glob("meta.db*"):
+        path.unlink()
+    if damage == "empty":
+        (masu.root / "meta.db").touch()
+    for words in (["ps", "-a"], ["images"], ["rmi", "busybox"]):
+        one_error(masu.fails(*words), "meta.db", "it has been lost", "restore it")
+    for path in masu.root.glob("meta.db*"):
+        path.unlink()
+    (masu.root / "meta.db").write_bytes(data)
+    assert masu(*masu.run_words("--rm", "busybox", "echo", "there")) == "there\n"
+    brood.wait_gone()
+
+
 @pytest.mark.parametrize("file", ["state.json", "config.json", "attach.sock", "pid"])
 @pytest.mark.parametrize("damage", ["torn", "gone"])
 def test_files_of_a_running_container_damaged(masu: Chaos, brood: Brood, file: str, damage: str) -> None:

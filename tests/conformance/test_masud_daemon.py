@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ from masu.api.proto import small
 from masu.api.ttrpc.client import Client as TtrpcClient
 
 pytestmark = pytest.mark.root
+
+EVENTS_BY_TTRPC = "containerd.services.events.ttrpc.v1.Events"
+
+
+def envelope() -> small.Envelope:
+    return small.Envelope(
+        timestamp=small.Timestamp(seconds=1_700_000_000, nanos=5),
+        namespace="x",
+        topic="/tasks/oom",
+        event=small.Any(type_url="containerd.events.TaskOOM", value=b"\n\x03abc"),
+    )
 
 
 @pytest.fixture
@@ -73,6 +85,57 @@ def test_two_at_one_address(masud: Masud, tmp_path: Path) -> None:
     assert "masu" in masud("version")
 
 
+def test_two_state_directories_for_one_root(masud: Masud, tmp_path: Path) -> None:
+    """The second would take what runs by the first for what a reboot has ended."""
+    words = [MASUD, "--root", str(masud.root), "--state", str(tmp_path / "other")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{masud.root} belongs to {masud.state}" in done.stderr
+    assert f"--state {masud.state}" in done.stderr
+    second = Masud(tmp_path)
+    second.socket = tmp_path / "second.sock"
+    second.start("--address", str(second.socket))
+    second("namespaces", "create", "by-the-second")
+    assert "by-the-second" in masud("namespaces", "ls")
+    second.stop()
+    masud.stop()
+    # Nothing runs: it may move.
+    masud.state = tmp_path / "other"
+    masud.socket = masud.state / "containerd.sock"
+    masud.start()
+
+
+@pytest.mark.parametrize("option", ["--state", "--address"])
+def test_places_that_cannot_be(tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file/x", tmp_path / ("x" * 300) / "x"):
+        words = [MASUD, "--root", str(tmp_path / "root"), "--state", str(tmp_path / "run"), option, str(place)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("masud: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_many_start_at_once(tmp_path: Path) -> None:
+    """One of them serves, whoever was killed before."""
+    it = Masud(tmp_path)
+    it.start()
+    it.kill()
+    words = [MASUD, "--config", str(it.config), "--root", str(it.root), "--state", str(it.state)]
+    started = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    wait_until(lambda: sum(each.poll() is None for each in started) == 1)
+    assert "masu" in it("version")
+    for each in started:
+        if each.poll() is None:
+            each.terminate()
+            assert each.wait(30) == 0
+        else:
+            assert each.stderr is not None
+            assert "a daemon listens there" in each.stderr.read()
+        each.communicate()
+    assert not it.socket.exists()
+
+
 def test_killed_and_started_again(masud: Masud) -> None:
     masud.kill()
     assert masud.socket.exists()
@@ -104,6 +167,34 @@ def test_nobody_answers_to_garbage(masud: Masud) -> None:
         while talk.recv(4096):
             pass
     assert "masu" in masud("version")
+
+
+def test_few_descriptors(tmp_path: Path) -> None:
+    words = ["prlimit", "--nofile=64", MASUD, "--root", str(tmp_path / "root"), "--state", str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "limit of open files 64: masud needs 256" in done.stderr
+
+
+def test_more_clients_than_descriptors(tmp_path: Path) -> None:
+    """They wait, or are sent away; who is there is served, and who comes when they have gone."""
+    it = Masud(tmp_path)
+    it.prefix = ["prlimit", "--nofile=256"]
+    with it, TtrpcClient(f"{it.socket}.ttrpc") as early, ExitStack() as clients:
+
+        def come(address: str) -> None:
+            clients.enter_context(socket.socket(socket.AF_UNIX)).connect(address)
+
+        for _ in range(200):
+            come(str(it.socket))
+        wait_until(lambda: "clients wait" in it.log())
+        for _ in range(100):
+            come(f"{it.socket}.ttrpc")
+        early.call(EVENTS_BY_TTRPC, "Forward", small.ForwardRequest(envelope=envelope()), small.Empty)
+        assert len(os.listdir(f"/proc/{it.process.pid}/fd")) < 256
+        clients.close()
+        assert "masu" in it("version")
+        assert it.log().count("clients wait") == 1
 
 
 def test_config_verbs(tmp_path: Path) -> None:
@@ -227,21 +318,14 @@ def test_plugins_that_are_disabled_or_required(tmp_path: Path) -> None:
 
 
 def test_shims_send_events_by_ttrpc(masud: Masud) -> None:
-    envelope = small.Envelope(
-        timestamp=small.Timestamp(seconds=1_700_000_000, nanos=5),
-        namespace="x",
-        topic="/tasks/oom",
-        event=small.Any(type_url="containerd.events.TaskOOM", value=b"\n\x03abc"),
-    )
     place = Path(f"{masud.socket}.ttrpc")
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
-    service = "containerd.services.events.ttrpc.v1.Events"
     with masud.popen("events") as listening, TtrpcClient(str(place)) as client:
         assert listening.stdout is not None
         said = b""
         os.set_blocking(listening.stdout.fileno(), False)
         while b"/tasks/oom" not in said:
-            client.call(service, "Forward", small.ForwardRequest(envelope=envelope), small.Empty)
+            client.call(EVENTS_BY_TTRPC, "Forward", small.ForwardRequest(envelope=envelope()), small.Empty)
             said += listening.stdout.read() or b""
         assert b'x /tasks/oom {"container_id":"abc"}' in said
         listening.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -371,3 +372,21 @@ def test_restored(masud: Tasks, criu: str, binary: str) -> None:
     run = ["run", "-d", *masud.fifos, *other, IMAGE, "first", "sh", "-c", RUNNER]
     kept_and_restored(masud, run, "docker.io/library/kept:1", *masud.fifos, between=again)
     assert not os.path.exists(masud.state / "checkpoints/default/second")
+
+
+def test_an_end_while_there_are_no_descriptors(masud: Tasks) -> None:
+    """It is told when there are some again."""
+    client = masud.background("run", *masud.fifos, IMAGE, "starved", "sleep", "1000")
+    wait_until(lambda: masud.status("starved") == "RUNNING")
+    pid, daemon = masud.pid("starved"), masud.process.pid
+    before = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+    # Those below are open for good.
+    resource.prlimit(daemon, resource.RLIMIT_NOFILE, (8, before[1]))
+    try:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "the monitor of" in masud.log())
+    finally:
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, before)
+    assert client.wait(20) == 137
+    client.communicate()
+    masud.remove("starved")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,36 @@ def test_order_and_state(runtime: Runtime, probe_rootfs: Path) -> None:
         assert (state["id"], state["bundle"]) == (id, str(bundle))
         assert state["annotations"] == {"org.example": "yes"}
         assert state["ociVersion"]
-        if not early and not word.startswith("poststop"):
-            assert state["pid"] == pid
+        if not early:
+            # A process that is gone has none (runtime.md, "State").
+            assert state.get("pid") == (None if word.startswith("poststop") else pid)
     statuses = {word[:-1]: state["status"] for word, state in everything}
     assert statuses["createRuntime"] == "creating"
     assert statuses["poststart"] == ("created" if early else "running")
     assert statuses["poststop"] == "stopped"
+
+
+def test_hooks_of_the_host_begin_in_the_bundle(runtime: Runtime, probe_rootfs: Path) -> None:
+    trace = runtime.folder / "trace"
+    kinds = [kind for kind in KINDS if "Container" not in kind]
+
+    def change(config: dict[str, Any]) -> None:
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", f"test -e config.json && pwd >> {trace}"]}
+        config["hooks"] = {kind: [hook] for kind in kinds}
+
+    bundle = runtime.bundle(probe_rootfs, change)
+    runtime("run", "--bundle", str(bundle), runtime.id())
+    assert trace.read_text().splitlines() == [str(bundle)] * len(kinds)
+
+
+def test_poststop_hook_without_its_bundle(runtime: Runtime, probe_rootfs: Path) -> None:
+    trace = runtime.folder / "trace"
+    id = runtime.id()
+    bundle = runtime.bundle(probe_rootfs, lambda config: config.update(hooks={"poststop": [telling(trace, "after")]}))
+    runtime("create", "--bundle", str(bundle), id)
+    shutil.rmtree(bundle)
+    runtime("delete", "--force", id)
+    assert [word for word, _ in told(trace)] == ["after"]
 
 
 def test_start_container_hooks_run_inside(runtime: Runtime, own_probe_rootfs: Path) -> None:
@@ -96,6 +121,46 @@ def test_failing_hook_ends_the_creation(runtime: Runtime, probe_rootfs: Path, ki
     assert runtime("list", "-q").stdout == ""
     # The same id works at once: nothing was left behind.
     runtime("run", "--bundle", str(runtime.bundle(probe_rootfs)), id)
+
+
+@pytest.mark.parametrize("why", ["createRuntime", "createContainer", "program"])
+def test_a_creation_that_fails_is_followed_by_poststop(runtime: Runtime, probe_rootfs: Path, why: str) -> None:
+    """What createRuntime hooks have set up (a network, say) is taken down again (runtime.md, "Lifecycle")."""
+    trace = runtime.folder / "trace"
+    id = runtime.id()
+
+    def change(config: dict[str, Any]) -> None:
+        hooks = {"createRuntime": [telling(trace, "up")], "poststop": [telling(trace, "down"), telling(trace, "too")]}
+        config["hooks"] = hooks
+        if why == "program":
+            config["process"]["args"] = ["/nowhere"]
+        else:
+            hooks.setdefault(why, []).append({"path": "/bin/false"})
+        if runtime.name == "masu-oci":
+            hooks["poststop"].insert(0, {"path": "/bin/false"})
+
+    for verb in ("create", "run"):
+        refused = runtime(verb, "--bundle", str(runtime.bundle(probe_rootfs, change)), id, check=False)
+        assert refused.returncode == 1
+        assert ("/nowhere" if why == "program" else "hook #") in refused.stderr
+        assert [word for word, _ in told(trace)] == ["up", "down", "too"]
+        up, down, _ = (state for _, state in told(trace))
+        assert (up["id"], up["status"], down["id"], down["status"]) == (id, "creating", id, "stopped")
+        trace.unlink()
+    assert runtime("list", "-q").stdout == ""
+
+
+def test_nothing_follows_a_configuration_that_is_refused(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    trace = masu_oci.folder / "trace"
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["cwd"] = "relative"
+        config["hooks"] = {"createRuntime": [telling(trace, "up")], "poststop": [telling(trace, "down")]}
+
+    assert masu_oci(
+        "run", "--bundle", str(masu_oci.bundle(probe_rootfs, change)), masu_oci.id(), check=False
+    ).returncode
+    assert told(trace) == []
 
 
 def test_hook_that_is_not_there(masu_oci: Runtime, probe_rootfs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,23 @@ pytestmark = pytest.mark.root
 
 def sleeping(config: dict[str, Any]) -> None:
     config["process"]["args"] = ["/bin/probe", "sleep"]
+
+
+@pytest.mark.skipif(Path("/sys/fs/cgroup/cgroup.controllers").exists(), reason="v2 puts it beside the caller's cgroup")
+def test_without_a_path_the_cgroup_is_below_the_callers(runtime: Runtime, probe_rootfs: Path, tmp_path: Path) -> None:
+    """So that what limits the caller limits the container: a service that runs one, a container within a container."""
+    ours = Path("/sys/fs/cgroup/pids") / f"masu-test-caller-{os.urandom(4).hex()}"
+    ours.mkdir()
+    try:
+        id = runtime.id()
+        script = f'echo 0 > {ours}/cgroup.procs && exec "$@"'
+        bundle = str(runtime.bundle(probe_rootfs, sleeping))
+        subprocess.run(["sh", "-c", script, "sh", *runtime.command, "create", "--bundle", bundle, id], check=True)
+        mine = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().splitlines()
+        assert [line.split(":")[2] for line in mine if line.split(":")[1] == "pids"] == [f"/{ours.name}/{id}"]
+        runtime("delete", "--force", id)
+    finally:
+        ours.rmdir()
 
 
 def test_the_whole_life(runtime: Runtime, probe_rootfs: Path) -> None:
@@ -96,6 +114,26 @@ def test_signals_arrive(runtime: Runtime, probe_rootfs: Path) -> None:
     refused = runtime("kill", id, "TERM", check=False)
     assert refused.returncode == 1
     assert "container not running" in refused.stderr
+
+
+def test_an_empty_signal_is_none(runtime: Runtime, probe_rootfs: Path) -> None:
+    id = runtime.id()
+    runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
+    pid = runtime.state(id)["pid"]
+    runtime("kill", id, "")
+    wait_exited(pid)
+
+
+def test_list_tells_of_what_is_torn(runtime: Runtime, probe_rootfs: Path) -> None:
+    id = runtime.id()
+    runtime("create", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
+    torn = runtime.root / "torn"
+    torn.mkdir()
+    (torn / "state.json").write_text("{")
+    said = runtime("list", "-q")
+    assert said.stdout == id + "\n"
+    assert "load container torn: " in said.stderr
+    shutil.rmtree(torn)
 
 
 REFUSALS = [

@@ -52,6 +52,22 @@ def bind(source: Path, *options: str) -> dict[str, Any]:
     return {"destination": "/home", "type": "bind", "source": str(source), "options": list(options)}
 
 
+def test_relative_source_counts_from_the_bundle(runtime: Runtime, own_probe_rootfs: Path) -> None:
+    """Wherever the caller is (config.md, "Mounts")."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["args"] = ["/bin/probe", "cat", "/mnt/a/said", "/mnt/b", "/mnt/c/said"]
+        for name, source in (("a", "data"), ("b", "./data/said"), ("c", "data")):
+            entry = {"destination": f"/mnt/{name}", "type": "bind", "source": source, "options": ["rbind"]}
+            config["mounts"].append(entry)
+        del config["mounts"][-1]["options" if runtime.name == "masu-oci" else "type"]
+
+    bundle = runtime.bundle(own_probe_rootfs, change)
+    (bundle / "data").mkdir()
+    (bundle / "data/said").write_text("of the bundle\n")
+    assert runtime("run", "--bundle", str(bundle), runtime.id()).stdout == "of the bundle\n" * 3
+
+
 def test_bind_without_attributes_keeps_the_sources(runtime: Runtime, probe_rootfs: Path, volume: Path) -> None:
     assert seen(runtime, probe_rootfs, bind(volume, "bind"))[0] >= {"rw", "nosuid", "noexec", "noatime"}
 

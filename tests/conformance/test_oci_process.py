@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from harness.oci import Runtime
+from harness.pty import Terminal
 
 pytestmark = pytest.mark.root
 
@@ -53,11 +54,33 @@ def test_environment(masu_oci: Runtime, probe_rootfs: Path, given: list[str], ui
     assert sorted(lines) == sorted(["PATH=/bin", *wanted])
 
 
+@pytest.mark.parametrize("over", ["/etc/passwd", "/etc"])
+def test_home_of_a_passwd_that_is_bound(runtime: Runtime, probe_rootfs: Path, tmp_path: Path, over: str) -> None:
+    """It is the one that the container sees."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("own:x:0:0::/of/the/host:/bin/sh\n")
+    (tmp_path / "link").symlink_to("etc/passwd")
+    source = tmp_path / ("etc" if over == "/etc" else "link")
+
+    def change(config: dict[str, Any]) -> None:
+        config["mounts"].append({"destination": over, "type": "bind", "source": str(source), "options": ["rbind"]})
+
+    assert "HOME=/of/the/host" in runtime.run(probe_rootfs, "env", change=change).stdout.split()
+
+
 def test_environment_of_an_exec(runtime: Runtime, probe_rootfs: Path) -> None:
     id = running(runtime, probe_rootfs, process(env=["PATH=/bin", "A=1", "B=2"]))
     lines = runtime("exec", "-e", "B=3", "-e", "C=4", id, "/bin/probe", "env").stdout.split()
     assert {"A=1", "B=3", "C=4"} <= set(lines)
     assert "B=2" not in lines
+
+
+def test_words_of_an_exec(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """As runc's: `--` ends the flags behind the id, too (since 1.5), and what is said to be false is false."""
+    id = running(masu_oci, probe_rootfs)
+    assert masu_oci("exec", id, "--", "/bin/probe", "echo", "said").stdout == "said\n"
+    assert "nnp=1" in masu_oci("exec", id, "/bin/probe", "caps").stdout
+    assert "nnp=0" in masu_oci("exec", "--no-new-privs=false", id, "/bin/probe", "caps").stdout
 
 
 def first_cpu(*command: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +128,44 @@ def test_scheduling(masu_oci: Runtime, probe_rootfs: Path) -> None:
     # A personality is the container's, so it holds for what is executed in it.
     id = running(masu_oci, probe_rootfs, change)
     assert "personality=8" in masu_oci("exec", id, "/bin/probe", "sched").stdout.split()
+
+
+def test_reset_on_fork(masu_oci: Runtime, probe_rootfs: Path) -> None:
+    """Not lost to the clone between, where the host's power is needed for it."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["scheduler"] = {
+            "policy": "SCHED_BATCH", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+        }  # fmt: skip
+
+    def mapped(config: dict[str, Any]) -> None:
+        change(config)
+        ids = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        config["linux"]["namespaces"] += [{"type": "user"}]
+        config["linux"] |= {"uidMappings": ids, "gidMappings": ids}
+
+    for each in (change, mapped):
+        said = masu_oci.run(probe_rootfs, "sched", change=each).stdout.split()
+        assert said[0] == f"policy={3 | os.SCHED_RESET_ON_FORK}"
+        assert "nice=3" in said
+
+
+def test_size_of_a_terminal_without_one(runtime: Runtime, probe_rootfs: Path) -> None:
+    """To be ignored (config.md, "Process"), whatever it is."""
+    runtime.run(probe_rootfs, "echo", change=process(consoleSize={"height": 70000, "width": 0}))
+
+
+def test_lines_on_a_terminal_end_as_terminals_want_it(runtime: Runtime, probe_rootfs: Path) -> None:
+    """With one carriage return each, of `run` and of `exec`; without any they would come out as a staircase."""
+    change = process(terminal=True, args=["/bin/probe", "echo", "one", "--", "echo", "two"])
+    bundle = str(runtime.bundle(probe_rootfs, change))
+    with Terminal([*runtime.command, "run", "--bundle", bundle, runtime.id()]) as terminal:
+        assert terminal.rest() == "one\r\ntwo\r\n"
+        assert terminal.wait() == 0
+    id = running(runtime, probe_rootfs)
+    with Terminal([*runtime.command, "exec", "-t", id, "/bin/probe", "echo", "one", "--", "echo", "two"]) as terminal:
+        assert terminal.rest() == "one\r\ntwo\r\n"
+        assert terminal.wait() == 0
 
 
 def test_limit_of_one_process(masu_oci: Runtime, probe_rootfs: Path) -> None:

@@ -188,6 +188,7 @@ def test_state_elsewhere(direct: Direct) -> None:
     response = small.DeleteResponse.decode(said)
     assert (response.pid, response.exit_status) == (pid, 137)
     assert not state.exists()
+    assert not direct.premises.path((bundle / "address").read_text().removeprefix("unix://")).exists()
 
 
 def test_what_is_refused(direct: Direct) -> None:

@@ -80,7 +80,8 @@ def test_our_server(program: Path, tmp_path: Path) -> None:
     listener.bind(path)
     listener.listen()
     listener.setblocking(False)
-    loop, faults = Loop(), list[BaseException]()
+    faults = list[BaseException]()
+    loop = Loop(faults.append)
 
     def echo(request: Text, call: Call) -> Text:
         return Text(key=call.metadata.get("who", "") + request.key)

@@ -65,6 +65,7 @@ CREATE = Command(
     ),
 )
 EXEC = Command("exec", "<container-id> <command> [ARG...]", "exec", flags=(Flag("tty", "t"),), interspersed=False)
+KILL = Command("kill", "<container-id> [signal]", "kill", arity=(1, 2))
 RUNC = Program(
     "masu-oci",
     "[global options] command [command options] [arguments...]",
@@ -72,7 +73,7 @@ RUNC = Program(
     version="1.2",
     dialect="runc",
     flags=(Flag("log", value="FILE"), Flag("log-format", value="FORMAT", choices=("text", "json"), default="text")),
-    entries=(Entry(CREATE), Entry(EXEC)),
+    entries=(Entry(CREATE), Entry(EXEC), Entry(KILL)),
 )
 
 
@@ -180,6 +181,8 @@ def test_runc_dialect_takes_global_flags_behind_the_verb() -> None:
         ("create -foo a", "flag provided but not defined: -foo"),
         ("create", 'masu-oci: "create" requires exactly 1 argument(s)'),
         ("create a b", 'masu-oci: "create" requires exactly 1 argument(s)'),
+        ("kill", 'masu-oci: "kill" requires a minimum of 1 argument(s)'),
+        ("kill a TERM b", 'masu-oci: "kill" requires a maximum of 2 argument(s)'),
         ("exec a", 'masu-oci: "exec" requires a minimum of 2 argument(s)'),
         ("frob", "No help topic for 'frob'"),
         ("--log-format=xml create a", "must be one of text, json"),
@@ -190,7 +193,7 @@ def test_runc_dialect_speaks_runcs_words(line: str, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         RUNC.parse(line.split())
     assert text in str(caught.value)
-    assert caught.value.status == 1
+    assert caught.value.status == (3 if line == "frob" else 1)
 
 
 @pytest.mark.parametrize("line", ["", "--help", "-h", "help"])

@@ -56,8 +56,8 @@ FORMS: list[tuple[str, object, str]] = [
     ("process", "sh", 'wanted an object, seen a string "sh"'),
     ("process/terminal", "true", 'wanted true or false, seen a string "true"'),
     ("process/terminal", 1, "wanted true or false"),
-    ("process/consoleSize/height", -1, "allowed are 0 to 65535"),
-    ("process/consoleSize/width", 65536, "allowed are 0 to 65535"),
+    ("process/consoleSize/height", -1, "allowed are 0 to 4294967295"),
+    ("process/consoleSize/width", U32, "allowed are 0 to 4294967295"),
     # CVE-2024-40635: an id that wraps to 0 is root.
     ("process/user/uid", U32, "id 4294967296"),
     ("process/user/uid", U32 - 1, "allowed are 0 to 4294967294"),
@@ -309,6 +309,7 @@ def small(linux: dict[str, Any] | None = None, *types: str, **more: Any) -> dict
     return {**MINIMAL, "linux": {"namespaces": namespaces, **(linux or {})}, **more}
 
 
+PROCESS: dict[str, Any] = {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh"]}
 MAP = [{"containerID": 0, "hostID": 1, "size": 1}]
 
 
@@ -316,6 +317,11 @@ MAP = [{"containerID": 0, "hostID": 1, "size": 1}]
     ("document", "where", "message"),
     [
         (small(hostname="x"), "hostname", "unable to set hostname without a private UTS namespace"),
+        (
+            small(process={**PROCESS, "terminal": True, "consoleSize": {"height": 25, "width": 65536}}),
+            "process.consoleSize",
+            '"25 x 65536": invalid: a terminal has at most 65535 rows and columns',
+        ),
         (small(domainname="x"), "domainname", "unable to set domainname without a private UTS namespace"),
         (
             small({"maskedPaths": ["/x"]}, "pid"),

@@ -226,6 +226,7 @@ def test_deep_and_hostile_folders_go(store: Store, ns: NamespaceStore, tmp_path:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("")
+    ns.images.list()  # the database is made now: beside layers it would not be
     top = f"{store.root}/snapshots/{DRIVER}/99"
     os.makedirs(top)
     fd = os.open(top, os.O_RDONLY)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from masu.api.proto.small import Empty, StateRequest, StateResponse, WaitRequest, WaitResponse
 from masu.api.ttrpc import codec
+from masu.api.ttrpc import loop as loops
 from masu.api.ttrpc.client import Client
 from masu.api.ttrpc.loop import Loop
 from masu.api.ttrpc.server import Call, Method, Server
-from masu.errors import FailedPrecondition, NotFound, Unavailable, Unimplemented
+from masu.errors import FailedPrecondition, MasuError, NotFound, ResourceExhausted, Unavailable, Unimplemented
 
 
 class Desk:
@@ -27,11 +31,11 @@ class Desk:
         listener.listen()
         listener.setblocking(False)
         self.address = address
-        self.loop = Loop()
         self.faults: list[BaseException] = []
-        self.server = Server(self.loop, listener, self.faults.append)
+        self.loop = Loop(self.fault)
+        self.server = Server(self.loop, listener, self.fault)
         self.waiting: list[Call] = []
-        self.came, self.go = threading.Event(), threading.Event()
+        self.came, self.go, self.failed = threading.Event(), threading.Event(), threading.Event()
         self.server.add(
             "desk",
             {
@@ -42,6 +46,10 @@ class Desk:
         )
         self.thread = threading.Thread(target=self.loop.run)
         self.thread.start()
+
+    def fault(self, error: BaseException) -> None:
+        self.faults.append(error)
+        self.failed.set()
 
     def state(self, request: StateRequest, call: Call) -> StateResponse:
         if request.id == "gone":
@@ -154,3 +162,73 @@ def test_many_at_once(desk: Desk) -> None:
 
     with ThreadPoolExecutor(20) as pool:
         assert all(pool.map(ask, range(20)))
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """All that this process may have are taken."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    taken = []
+    try:
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_no_descriptor_for_one_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until there is one; those that are there are served meanwhile."""
+    monkeypatch.setattr(loops, "_PAUSE_S", 0.05)
+    with Client(desk.address) as early, socket.socket(socket.AF_UNIX) as late:
+        early.call("desk", "State", StateRequest(id="1"), StateResponse)
+        with no_descriptors():
+            late.connect(desk.address)
+            assert desk.failed.wait(10)
+            assert "accept: EMFILE" in str(desk.faults[0])
+            early.call("desk", "State", StateRequest(id="2"), StateResponse)
+        late.sendall(codec.ClientSide().call("desk", "State", StateRequest(id="3").encode())[1])
+        late.settimeout(10)
+        assert late.recv(4096)
+
+
+def test_no_thread_for_one_more(desk: Desk) -> None:
+    """The call fails, and the next one, when there is one, does not."""
+    desk.go.set()
+    with Client(desk.address) as client:
+        before = threading.stack_size(1 << 46)  # more than there are addresses
+        try:
+            for _ in range(40):
+                with pytest.raises(ResourceExhausted, match="threads"):
+                    client.call("desk", "Block", StateRequest(), Empty)
+        finally:
+            threading.stack_size(before)
+        client.call("desk", "Block", StateRequest(), Empty)
+
+
+def test_the_loop_outlives_a_fault(desk: Desk) -> None:
+    def fail(_: int = 0) -> None:
+        raise MasuError("job")
+
+    def state() -> None:
+        with Client(desk.address) as client:
+            client.call("desk", "State", StateRequest(id="1"), StateResponse)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        desk.loop.call(fail)
+        assert desk.failed.wait(10)
+        desk.failed.clear()
+        theirs.send(b"x")
+        desk.loop.call(lambda: desk.loop.watch(ours.fileno(), loops.READ, fail))
+        assert desk.failed.wait(10)
+        state()
+        assert len(desk.faults) == 2  # not told again at once
+        desk.loop.call(lambda: desk.loop.unwatch(ours.fileno()))
+        state()

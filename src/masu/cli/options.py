@@ -313,7 +313,7 @@ class Program:
             raise Help(_help().command_help(self, command))
         least, most = command.arity
         if len(args) < least or (most is not None and len(args) > most):
-            raise self._wrong_count(command)
+            raise self._wrong_count(command, len(args))
         return Call(self, command, parser.values, inner.values, tuple(args))
 
     def help_of(self, verb: str) -> str:
@@ -327,17 +327,19 @@ class Program:
         names = [name for entry in self.entries if not entry.hidden for name in (entry.name, *entry.aliases)]
         hint = closest(verb, names)
         shown = verb if verb.isprintable() else repr(verb)
-        text = f"No help topic for '{shown}'" if self.dialect == "runc" else f"unknown command: {self.name} {shown}"
-        return UsageError(text, hint=hint, usage=f"Run '{self.name} --help' for more information")
+        runc = self.dialect == "runc"
+        text = f"No help topic for '{shown}'" if runc else f"unknown command: {self.name} {shown}"
+        usage = f"Run '{self.name} --help' for more information"
+        return UsageError(text, hint=hint, usage=usage, status=3 if runc else 1)
 
-    def _wrong_count(self, command: Command) -> UsageError:
+    def _wrong_count(self, command: Command, given: int) -> UsageError:
         least, most = command.arity
         if self.dialect == "runc":
             # runc's check_args; callers match on it
             if least == most:
                 how = f"exactly {least}"
             else:
-                how = f"a minimum of {least}" if most is None else f"a maximum of {most}"
+                how = f"a minimum of {least}" if most is None or given < least else f"a maximum of {most}"
             return UsageError(
                 f'{self.name}: "{command.name}" requires {how} argument(s)', usage=usage_of(self, command)
             )

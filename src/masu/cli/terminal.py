@@ -15,16 +15,21 @@ _CHUNK = 65536
 
 
 class Raw:
-    """Raw mode while inside `with`; nothing happens when `fd` is not a terminal."""
+    """Raw mode while inside `with`; nothing happens when `fd` is not a terminal. `output`: what is written to it is
+    processed as before, a carriage return added to each newline, since the container's pty leaves that to us."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, output: bool = False) -> None:
         self.fd = fd
+        self._output = output
         self._saved: list[int | list[bytes | int]] | None = None
 
     def __enter__(self) -> Raw:
         if os.isatty(self.fd):
             self._saved = termios.tcgetattr(self.fd)
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, _raw(self._saved))
+            raw = _raw(self._saved)
+            if self._output:
+                raw[1] = self._saved[1]
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, raw)
         return self
 
     def __exit__(

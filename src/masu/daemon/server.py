@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
 
 from masu.api.containerd.service import Service
 from masu.api.containerd.site import Site
 from masu.daemon.calls import Calls
 from masu.daemon.connection import Client, Limits, Served
+from masu.daemon.listener import Listener, most_connections
 from masu.daemon.threads import Threads
 from masu.errors import Unavailable
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # containerd's defaults.
 MESSAGE_BYTES = 16 << 20
 MAX_STREAMS = 1000
-_BACKLOG = 4096
-# The path is its maker's: from Python 3.13 on asyncio would remove it at its end.
-_KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class _Named(Client):
@@ -53,24 +50,26 @@ class Server:
             for method in service.methods()
         }
         self._served = Served(site, paths, threads, self.calls, limits)
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._most = most_connections()
 
-    async def listen(self, bound: socket.socket) -> None:
+    def listen(self, bound: socket.socket) -> None:
         """From now on whoever connects to `bound` is served."""
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_unix_server(lambda: Client(self._served), sock=bound, backlog=_BACKLOG, **_KEPT)
-        self._listeners.append(listener)
+        self._listen(bound, lambda: Client(self._served))
 
     async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext, common_name: str = "") -> None:
         """Likewise by TLS. With `common_name` only clients whose certificate bears it. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(
-                lambda: _Named(self._served, common_name), host or None, port, ssl=context, backlog=_BACKLOG
-            )
+            found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            bound = [socket.create_server(address[:2], family=family) for family, _, _, _, address in found]
         except OSError as error:
             raise Unavailable("address", f"{host}:{port}", error.errno or 0) from error
-        self._listeners.append(listener)
+        for each in bound:
+            self._listen(each, lambda: _Named(self._served, common_name), context)
+
+    def _listen(self, bound: socket.socket, make: Callable[[], Client], context: ssl.SSLContext | None = None) -> None:
+        self._listeners.append(Listener(bound, make, lambda: self._most - len(self._served.connections), context))
 
     async def stop(self, grace_s: float) -> None:
         """No new calls; those that go on have `grace_s` seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -21,20 +22,23 @@ from masu.daemon.server import Server
 from masu.daemon.sockets import Place
 from masu.daemon.threads import Threads
 from masu.daemon.ttrpc import Ttrpc
-from masu.errors import FailedPrecondition, closest
+from masu.errors import FailedPrecondition, MasuError, closest
 from masu.linux import executable, process
 
 logger = logging.getLogger("masud")
 GRACE_S = 2.0
 # Above those that are passed to programs by their numbers.
 _KEPT_FDS = 64
+# Some for each thread, for each container that runs, for each client.
+_LEAST_DESCRIPTORS = 256
 
 
 class Daemon:
     """A context: what it opened is shut at its end. Containers run on."""
 
     def __init__(self, config: Config) -> None:
-        """Raises what opening the store does."""
+        """Raises what opening the store does, and FailedPrecondition."""
+        _require_descriptors()
         self.config = config
         self.address = config.address
         if config.flag("masu", "subreaper"):
@@ -113,7 +117,7 @@ class Daemon:
             place = Place(self.address, config.number("grpc", "uid"), config.number("grpc", "gid"))
             stack.callback(place.close)
             bound = place.bind()
-        await self._server.listen(bound)
+        self._server.listen(bound)
         stack.push_async_callback(self._server.stop, GRACE_S)
         if address := config.text("grpc", "tcp_address"):
             await self._listen_tcp(address)
@@ -154,9 +158,17 @@ class Daemon:
 
     async def _follow(self) -> None:
         """What other programs start on this state (`masu run`) is watched, too."""
-        found = self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
-        async for event in found:
-            await self._threads.run(self.site.exits.watch, event.namespace, str(event.payload.get("container_id")))
+        while True:
+            found = self.site.feed.subscribe(lambda event: event.topic == "/tasks/start")
+            try:
+                async for event in found:
+                    id = str(event.payload.get("container_id"))
+                    await self._threads.run(self.site.exits.watch, event.namespace, id)
+            except MasuError as error:
+                logger.warning("what others have started: %s", error)
+                await self._threads.run(self.site.exits.scan)
+            finally:
+                self.site.feed.unsubscribe(found)
 
     def reload(self, config: Config) -> None:
         """What can change while it runs: the log, the registries' settings."""
@@ -172,6 +184,15 @@ class Daemon:
             except OSError as error:
                 # Below what it is: CAP_SYS_RESOURCE, which many machines' root lacks.
                 logger.warning("oom_score %d could not be set: %s", score, os.strerror(error.errno or 0))
+
+
+def _require_descriptors() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < _LEAST_DESCRIPTORS:
+        raise FailedPrecondition(
+            "limit of open files", limit, detail=f"masud needs {_LEAST_DESCRIPTORS}, and one more for each container",
+            hint="raise it (ulimit -n, LimitNOFILE= of a unit)",
+        )  # fmt: skip
 
 
 def _gc_settings(config: Config) -> Settings:

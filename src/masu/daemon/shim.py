@@ -24,9 +24,10 @@ import gc
 import os
 import sys
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from _struct import unpack
 
-from masu.errors import InvalidArgument, KernelError, MasuError, Unavailable
+from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unavailable
 from masu.linux import fds, procfs, spawn
 from masu.runtime.container import check_id
 
@@ -46,6 +47,7 @@ SERVICE = "masu.shim.v1.Shim"  # our own beside containerd's: Expect, by which `
 VERSION = "0.1.0"
 
 _MAX_INPUT = 10 << 20
+_BACKLOG = 128
 _MAX_OOM_SCORE_ADJ = 1000
 _EXPECTED_FOR_S = 60.0
 _RETRY_S = 0.05
@@ -139,7 +141,7 @@ def _launch(start: Start, path: str) -> None:
     try:
         os.fchmod(listener.fileno(), 0o600)  # the mode that the file gets
         listener.bind(path)
-        listener.listen(128)
+        listener.listen(_BACKLOG)
         flags = ["-namespace", start.namespace, "-id", start.id, "-address", start.address, "-socket", path]
         flags += ["-listener", str(listener.fileno()), *(["-debug"] if start.debug else [])]
         # One arena of malloc for all threads: each one's own would be memory that nobody uses.
@@ -221,15 +223,26 @@ def _forget_socket(bundle: str) -> None:
     except (FileNotFoundError, Unavailable):
         return
     try:
-        probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        try:
-            probe.connect(path)
-        except OSError:
+        if not _is_served(path):
             _unlink(path, path + ".lock")
-        finally:
-            probe.close()
     finally:
         os.close(lock)
+
+
+def _is_served(path: str) -> bool:
+    """Whether a shim listens there that will go on: of one that was killed, the socket is the last to be closed."""
+    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        probe.connect(path)
+        pid = unpack("iII", probe.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
+        shim = procfs.stat(pid)
+    except OSError:
+        return False
+    except NotFound:
+        return True  # `start` has listened, and has left; the shim is about to
+    finally:
+        probe.close()
+    return not shim.exiting and shim.state not in "ZX"
 
 
 def _unlink(*paths: str) -> None:
@@ -272,9 +285,10 @@ def _serve(flags: Mapping[str, str]) -> NoReturn:
 
     listener = socket(fileno=int(flags["listener"]))
     os.set_inheritable(listener.fileno(), False)
+    listener.listen(_BACKLOG)  # once more: from now on it is ours for who asks whose it is (SO_PEERCRED)
     listener.setblocking(False)
-    base, loop = os.environ.get("TTRPC_ADDRESS", ""), Loop()
-    log = Log(debug="debug" in flags)
+    base, log = os.environ.get("TTRPC_ADDRESS", ""), Log(debug="debug" in flags)
+    loop = Loop(log.fault)
     publisher = Publisher(base, flags["namespace"], lambda text: log.write("", "warning", text))
     tasks = Tasks(loop, publisher, flags["namespace"], idle=lambda: loop.call(shim.leave_soon), log=log.write)
     server = Server(loop, listener, log.fault)
@@ -389,7 +403,13 @@ class Log:
             os.close(fd)
 
     def fault(self, error: BaseException) -> None:
-        """What should not have happened, with where it did."""
-        import traceback  # never, it is hoped
+        """What should not have happened, with where it did; of masu's kinds, what they say."""
+        text = str(error)
+        if not isinstance(error, MasuError):
+            try:
+                import traceback  # never, it is hoped
 
-        self.write("", "error", "".join(traceback.format_exception(error)))
+                text = "".join(traceback.format_exception(error))
+            except OSError:  # no descriptor to read it by
+                text = f"{type(error).__name__}: {error}"
+        self.write("", "error", text)

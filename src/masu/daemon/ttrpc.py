@@ -12,13 +12,13 @@ from masu.api.containerd.site import Site
 from masu.api.proto.small import Empty, ForwardRequest
 from masu.api.ttrpc.loop import Loop
 from masu.api.ttrpc.server import Call, Method, Server
+from masu.daemon.listener import most_connections
 from masu.daemon.sockets import Place
-from masu.errors import InvalidArgument
+from masu.errors import InvalidArgument, MasuError
 from masu.spec import times
 
 log = logging.getLogger("masud")
 SERVICE = "containerd.services.events.ttrpc.v1.Events"
-_BACKLOG = 128
 
 
 class Ttrpc:
@@ -28,9 +28,8 @@ class Ttrpc:
         self._site = site
         self._place = Place(path, uid, gid)
         listener = self._place.bind()
-        listener.listen(_BACKLOG)
-        self._loop = Loop()
-        self._server = Server(self._loop, listener, _tell)
+        self._loop = Loop(_tell)
+        self._server = Server(self._loop, listener, _tell, most_connections() // 2)
         self._server.add(SERVICE, {"Forward": Method(ForwardRequest, self._forward, blocks=True)})
         self._thread = threading.Thread(target=self._loop.run, name="masud-ttrpc", daemon=True)
         self._thread.start()
@@ -52,4 +51,4 @@ class Ttrpc:
 
 
 def _tell(error: BaseException) -> None:
-    log.error("ttrpc", exc_info=error)
+    log.error("ttrpc: %s", error, exc_info=None if isinstance(error, MasuError) else error)

@@ -14,11 +14,12 @@ A SOCK_SEQPACKET connection; each message is one type byte and a payload.
 
 from __future__ import annotations
 
+import errno
 import os
 from _socket import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from _struct import pack, unpack
 
-from masu.errors import NotFound, Unavailable
+from masu.errors import KernelError, NotFound, Unavailable
 
 STDOUT = 1
 STDERR = 2
@@ -28,6 +29,8 @@ EVENTS = 8
 _MAX_MESSAGE = 65536
 # A message to the monitor stays below the socket's buffer, so that a send never fails for its size.
 _MAX_INPUT = 32768
+# What says nothing of the monitor.
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Attachment:
@@ -40,7 +43,8 @@ class Attachment:
 
     @classmethod
     def connect(cls, path: str, flags: int) -> Attachment:
-        """Raises NotFound when no monitor listens at `path`, Unavailable when it hangs up."""
+        """Raises NotFound when no monitor listens at `path`, Unavailable when it hangs up, KernelError when that cannot
+        be found out: it may be there."""
         sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         try:
             _connect(sock, path)
@@ -49,6 +53,8 @@ class Attachment:
             return attachment
         except OSError as error:
             sock.close()
+            if error.errno in _OURS:
+                raise KernelError("connect", path, error.errno or 0) from error
             raise NotFound("monitor", path, error.errno or 0, detail="nobody listens there") from error
 
     def wait_attached(self) -> None:

@@ -121,10 +121,11 @@ def _number(word: str, what: str, spec: str, where: str) -> int | None:
     return number
 
 
-def home(rootfd: int, uid: int) -> str:
-    """HOME of a uid as passwd has it, "" when it does not say or cannot be read: never an error."""
+def home(rootfd: int, uid: int, path: str = PASSWD) -> str:
+    """HOME of a uid as passwd, by its path in this root, has it; "" when it does not say or cannot be read: never an
+    error."""
     try:
-        for entry in _entries(rootfd, PASSWD):
+        for entry in _entries(rootfd, path):
             if entry.id == uid:
                 return entry.home
     except (KernelError, ResourceExhausted):
@@ -150,7 +151,7 @@ def _entries(rootfd: int, path: str) -> Iterator[Entry]:
         if e.errno in (errno.ENOENT, errno.ENOTDIR):
             return
         raise
-    parse = parse_passwd_line if path == PASSWD else parse_group_line
+    parse = parse_group_line if path == GROUP else parse_passwd_line
     for line in content.split(b"\n"):
         entry = parse(line)
         if entry is not None:

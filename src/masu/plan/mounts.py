@@ -459,12 +459,7 @@ def add_devices(draft: Draft, config: Config, *, mapped: bool) -> None:
 
 
 def _dev_is_bind(config: Config) -> bool:
-    for entry in config.mounts:
-        if clean(entry.destination) == "/dev" and (
-            entry.type == "bind" or "bind" in entry.options or "rbind" in entry.options
-        ):
-            return True
-    return False
+    return any(entry.is_bind and clean(entry.destination) == "/dev" for entry in config.mounts)
 
 
 def _add_device(draft: Draft, device: LinuxDevice, where: str, *, mapped: bool) -> None:

@@ -15,6 +15,7 @@ from masu.plan.ops import CONSOLE_BIND, CONSOLE_CTTY, KEEP_GROUPS, KEEP_GROUPS_I
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from masu.spec.process import Scheduler
     from masu.spec.runtime import LinuxMemoryPolicy, Process
 
 _SIGKILL = 9
@@ -100,7 +101,7 @@ def add_outside(draft: Draft, process: Process, host: Host, around: ProcessPlan)
     if around.mapped:
         # A mapped root has no CAP_SYS_RESOURCE or CAP_SYS_NICE over the host's limits (capabilities(7)): hard limits
         # are raised here, and set to what is wanted inside, where a low one no longer harms our own work.
-        draft.prepare += _raised_limits(process, host, where) + _scheduling(process, where)
+        draft.prepare += _raised_limits(process, host, where) + _scheduling(process, where, forked=True)
 
 
 def add_exec_affinity(draft: Draft, process: Process, where: str) -> None:
@@ -127,8 +128,7 @@ def add_identity(draft: Draft, process: Process, host: Host, wishes: Wishes, aro
     where, inside = around.where, draft.inside
     if process.no_new_privileges:
         inside.append(Op("no_new_privs", where + ".noNewPrivileges"))
-    if not around.mapped:
-        inside += _scheduling(process, where)
+    inside += _reset_on_fork(process, where) if around.mapped else _scheduling(process, where)
     if around.memory_policy is not None:
         inside.append(_memory_policy(around.memory_policy))
     if around.personality:
@@ -287,25 +287,37 @@ def _raised_limits(process: Process, host: Host, where: str) -> list[Op]:
     return ops
 
 
-def _scheduling(process: Process, where: str) -> list[Op]:
+def _scheduler(scheduler: Scheduler, where: str, without: int = 0) -> Op:
+    flags = 0
+    for index, word in enumerate(scheduler.flags):
+        flags |= _word(_SCHED_FLAGS, word, f"{where}.scheduler.flags[{index}]")
+    return Op(
+        "scheduler",
+        where + ".scheduler",
+        policy=_word(_SCHED_POLICIES, scheduler.policy, where + ".scheduler.policy"),
+        nice=(scheduler.nice or 0) & 0xFFFFFFFFFFFFFFFF,
+        priority=scheduler.priority or 0,
+        flags=flags & ~without,
+        runtime=scheduler.runtime or 0,
+        deadline=scheduler.deadline or 0,
+        period=scheduler.period or 0,
+    )
+
+
+def _reset_on_fork(process: Process, where: str) -> list[Op]:
+    # The same policy again with this flag needs no capability (sched(7)).
+    scheduler = process.scheduler
+    if scheduler is None or "SCHED_FLAG_RESET_ON_FORK" not in scheduler.flags:
+        return []
+    return [_scheduler(scheduler, where)]
+
+
+def _scheduling(process: Process, where: str, *, forked: bool = False) -> list[Op]:
+    """`forked`: the container's process is still to be cloned, which the flag that resets on fork must not see."""
     ops = []
-    if scheduler := process.scheduler:
-        flags = 0
-        for index, word in enumerate(scheduler.flags):
-            flags |= _word(_SCHED_FLAGS, word, f"{where}.scheduler.flags[{index}]")
-        ops.append(
-            Op(
-                "scheduler",
-                where + ".scheduler",
-                policy=_word(_SCHED_POLICIES, scheduler.policy, where + ".scheduler.policy"),
-                nice=(scheduler.nice or 0) & 0xFFFFFFFFFFFFFFFF,
-                priority=scheduler.priority or 0,
-                flags=flags,
-                runtime=scheduler.runtime or 0,
-                deadline=scheduler.deadline or 0,
-                period=scheduler.period or 0,
-            )
-        )
+    if process.scheduler:
+        without = _SCHED_FLAGS["SCHED_FLAG_RESET_ON_FORK"] if forked else 0
+        ops.append(_scheduler(process.scheduler, where, without))
     if priority := process.io_priority:
         number = _word(_IOPRIO_CLASSES, priority.class_, where + ".ioPriority.class")
         ops.append(Op("ioprio", where + ".ioPriority", value=number << 13 | (priority.priority or 0)))

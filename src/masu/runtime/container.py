@@ -304,7 +304,8 @@ class Container:
         """The configuration it was created with, and what `update` made of it."""
         from masu.spec import runtime as spec
 
-        return spec.parse_config(self.config_json(), [])
+        config = spec.parse_config(self.config_json(), [])
+        return config.replace(mounts=spec.from_bundle(config.mounts, self.facts.bundle))
 
     def config_json(self) -> dict[str, object]:
         """As `config`, before it is understood. Raises DataLoss, for it was right when it was written."""
@@ -400,11 +401,12 @@ class Container:
     def state(self, status: str | None = None, pid: int | None = None) -> dict[str, object]:
         """The state of runtime.md ("State"), as hooks get it."""
         status = status or self.status()
+        pids = {} if status == lifecycle.STOPPED else {"pid": self.facts.pid if pid is None else pid}
         return {
             "ociVersion": self.facts.oci_version,
             "id": self.id,
             "status": status,
-            "pid": (self.facts.pid if pid is None else pid) if status != lifecycle.STOPPED else 0,
+            **pids,
             "bundle": self.facts.bundle,
             **({"annotations": self.facts.annotations} if self.facts.annotations else {}),
         }
@@ -548,8 +550,9 @@ def _is_abandoned(directory: str) -> bool:
     return True
 
 
-def listing(root: str) -> list[Container]:
-    """Every container under `root`, by id; a root that does not exist has none. Torn or vanished ones are left out."""
+def listing(root: str, warnings: list[str] | None = None) -> list[Container]:
+    """Every container under `root`, by id; a root that does not exist has none. Vanished ones are left out, and torn
+    ones with a warning, in runc's words."""
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
@@ -558,6 +561,9 @@ def listing(root: str) -> list[Container]:
     for name in names:
         try:
             found.append(Container.open(root, name))
-        except (NotFound, DataLoss, InvalidArgument, NotADirectoryError):
+        except DataLoss as error:
+            if warnings is not None:
+                warnings.append(f"load container {name}: {error}")
+        except (NotFound, InvalidArgument, NotADirectoryError):
             continue
     return found

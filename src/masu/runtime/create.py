@@ -19,7 +19,7 @@ from masu.errors import KernelError, MasuError
 from masu.linux import cgroups, fds, namespaces, passwd, procfs
 from masu.plan import build as plan_build
 from masu.plan.host import Host, Rootfs, Seccomp, Wishes
-from masu.plan.mounts import id_map
+from masu.plan.mounts import id_map, inside_root
 from masu.runtime import facts as machine
 from masu.runtime import lifecycle
 from masu.runtime.bundle import Bundle
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from masu.plan.ops import Op
     from masu.runtime.scope import Scope
     from masu.spec.extras import Extras
+    from masu.spec.mounts import Mount
     from masu.spec.runtime import Config, LinuxSeccomp
+
+_PASSWD_IS_IN = ("/etc", passwd.PASSWD)
 
 
 class Options:
@@ -145,7 +148,7 @@ def create(root: str, id: str, bundle: Bundle, options: Options) -> Created:
                 wishes.join_files, wishes.cgroup_dir, wishes.brought = (), "", True
             ops = plan_build.build(config, rootfs, host, wishes, warnings)
             container.facts.wait_index = next((i for i, op in enumerate(ops) if op.name == "wait_start"), 0)
-            answers = _Birth(container, config, extras, options, warnings, scope)
+            answers = _Birth(container, config, extras, options, warnings, scope, undo)
             keep = (*fds_of_monitor, *range(3, 3 + options.preserve_fds))
             if options.console_fd is not None:
                 keep = (*keep, options.console_fd)
@@ -200,6 +203,10 @@ class Undo:
     def add(self, step: Callable[[], object]) -> None:
         self._steps.append(step)
 
+    def add_last(self, step: Callable[[], object]) -> None:
+        """What is to be done when all else has been undone."""
+        self._steps.insert(0, step)
+
     def run(self, error: BaseException) -> None:
         for step in reversed(self._steps):
             try:
@@ -220,6 +227,7 @@ class _Birth(Answers):
         options: Options,
         warnings: list[str],
         scope: Scope | None,
+        undo: Undo,
     ) -> None:
         super().__init__(warnings)
         self.container = container
@@ -227,6 +235,7 @@ class _Birth(Answers):
         self.extras = extras
         self.options = options
         self.scope = scope
+        self.undo = undo
         self.listener_fd = -1
 
     def sync(self, name: str, pid: int) -> bytes:
@@ -251,11 +260,13 @@ class _Birth(Answers):
         return super().sync(name, pid)
 
     def _run_hooks(self, pid: int) -> bytes:
-        state = self.container.state(lifecycle.CREATING, pid)
-        if self.config.hooks is not None:
+        config, container = self.config, self.container
+        state = container.state(lifecycle.CREATING, pid)
+        if config.hooks is not None:
             from masu.runtime import hooks
 
-            hooks.run_creating(self.config, state)
+            self.undo.add_last(lambda: hooks.run_undoing(config, container.state(lifecycle.STOPPED)))
+            hooks.run_creating(config, state)
         # The payload is what the container's own hooks find on stdin.
         return jsontext.dumps(state).encode()
 
@@ -358,7 +369,7 @@ def _wishes(
         cgroup_dir=cgroup_dir,
         resctrl_files=resctrl_ways_in(container),
         seccomp=compile_seccomp(config.linux.seccomp, extras, options.seccomp_cache, warnings),
-        home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid),
+        home="" if rootfs.mount is not None else home_of(rootfs.path, config.process.user.uid, config.mounts),
         fifo=fifo,
         console_fd=options.console_fd,
         preserve_fds=options.preserve_fds,
@@ -385,14 +396,21 @@ def compile_seccomp(section: LinuxSeccomp | None, extras: Extras, cache: str, wa
     return Seccomp(compiled.program, compiled.flags, notify=compiled.notify)
 
 
-def home_of(rootfs: str, uid: int) -> str:
-    """HOME as the image's own passwd has it, "/" when it says nothing (runc does the same)."""
+def home_of(rootfs: str, uid: int, mounts: tuple[Mount, ...] = ()) -> str:
+    """HOME as the passwd has it that the container will see, "/" when it says nothing (runc does the same). That is
+    the image's own, or what is bound over it."""
+    folder, path = rootfs, passwd.PASSWD
+    for mount in mounts:
+        if mount.is_bind and mount.source and (target := inside_root(mount.destination, rootfs)) in _PASSWD_IS_IN:
+            folder, path = mount.source, passwd.PASSWD[len(target) :]
+    if not path:
+        folder, _, path = os.path.realpath(folder).rpartition("/")
     try:
-        fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return "/"
     try:
-        return passwd.home(fd, uid) or "/"
+        return passwd.home(fd, uid, path) or "/"
     finally:
         os.close(fd)
 

@@ -41,17 +41,31 @@ def run_creating(config: Config, state: dict[str, object]) -> None:
 
 def run_all_warning(config: Config, kind: str, state: dict[str, object]) -> list[str]:
     """Runs them all, whatever happens; the failures as warnings (poststop: runtime.md, "Lifecycle")."""
-    warnings: list[str] = []
+    return [str(error) for error in _run_each(config, kind, state)]
+
+
+def run_undoing(config: Config, state: dict[str, object]) -> None:
+    """The poststop hooks of a container that could not be made: those of its creation have run, and what they did is
+    to be undone (runtime.md, "Lifecycle": after a failure of theirs it goes on with the deletion). Raises the first
+    failure, with the others, when all have run."""
+    errors = _run_each(config, "poststop", state)
+    if errors:
+        errors[0].cleanup += errors[1:]
+        raise errors[0]
+
+
+def _run_each(config: Config, kind: str, state: dict[str, object]) -> list[MasuError]:
+    errors: list[MasuError] = []
     hooks = _hooks(config, kind)
     if not hooks:
-        return warnings
+        return errors
     extras = spec.extras_of(config)
     for index, hook in enumerate(hooks):
         try:
             _run(hook, kind, index, state, extras)
         except MasuError as error:
-            warnings.append(str(error))
-    return warnings
+            errors.append(error)
+    return errors
 
 
 def _hooks(config: Config, kind: str) -> tuple[Hook, ...]:
@@ -81,7 +95,8 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Ex
         os.write(stdin, jsontext.dumps(state).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         try:
-            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=(stdin, streams[0], streams[1]))
+            stdio = stdin, streams[0], streams[1]
+            pid = spawn.spawn(hook.path, list(hook.args) or [hook.path], env, stdio=stdio, cwd=_directory(state))
         except KernelError as error:
             raise hook_error(kind, index, hook.path, error.errno) from error
         status = _wait(pid, hook.timeout)
@@ -95,6 +110,12 @@ def _run(hook: Hook, kind: str, index: int, state: dict[str, object], extras: Ex
     finally:
         for fd in {stdin, output, *streams}:
             os.close(fd)
+
+
+def _directory(state: dict[str, object]) -> str | None:
+    """Where hooks begin: in the bundle, as crun's do, and of runc's create and run. It may be gone by poststop."""
+    bundle = str(state["bundle"])
+    return bundle if os.path.isdir(bundle) else None
 
 
 def _wait(pid: int, timeout_s: int | None) -> int | None:

@@ -176,7 +176,7 @@ def _make(
             if not options.notify:
                 config = notify.for_restore(config, container, bundle.rootfs, tree=options.tree)
             try:
-                _Birth(restored, config, options, scope).run(criu, request, cgroup, images, work, descriptors)
+                _Birth(restored, config, options, scope, undo).run(criu, request, cgroup, images, work, descriptors)
                 if scope is not None:
                     scope.close()
             except rpc.Failed as error:
@@ -215,11 +215,14 @@ class _Conversation(Answers):
 class _Birth:
     """The host's part while CRIU raises the container."""
 
-    def __init__(self, restored: Restored, config: Config, options: RestoreOptions, scope: Scope | None) -> None:
+    def __init__(
+        self, restored: Restored, config: Config, options: RestoreOptions, scope: Scope | None, undo: Undo
+    ) -> None:
         self.restored = restored
         self.scope = scope
         self.container = restored.container
         self.config = config
+        self.undo = undo
         self.options = options
         self._keep: list[int] = []
         self._close: list[int] = []
@@ -367,8 +370,9 @@ class _Birth:
             return
         from masu.runtime import hooks  # by whose configuration has some
 
-        state = self.container.state(lifecycle.CREATING, pid)
-        hooks.run_creating(self.config, state)
+        config, container = self.config, self.container
+        self.undo.add_last(lambda: hooks.run_undoing(config, container.state(lifecycle.STOPPED)))
+        hooks.run_creating(config, container.state(lifecycle.CREATING, pid))
 
     def _check_credentials(self) -> None:
         assert self._verifier is not None

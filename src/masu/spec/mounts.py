@@ -78,6 +78,11 @@ class Mount(Value):
     uid_mappings: tuple[LinuxIDMapping, ...]
     gid_mappings: tuple[LinuxIDMapping, ...]
 
+    @property
+    def is_bind(self) -> bool:
+        """Of a bind either the type or an option says so; other types do not matter then."""
+        return self.type == "bind" or "bind" in self.options or "rbind" in self.options
+
     def check(self, where: str, warnings: list[str]) -> None:
         for have, lack in (("uidMappings", "gidMappings"), ("gidMappings", "uidMappings")):
             if getattr(self, self.FIELDS[have][0]) and not getattr(self, self.FIELDS[lack][0]):
@@ -85,6 +90,16 @@ class Mount(Value):
                     f"{where}.{lack}",
                     f"id-mapped mounts must have both uid and gid mappings specified; {have} is given",
                 )
+
+
+def from_bundle(mounts: tuple[Mount, ...], bundle: str) -> tuple[Mount, ...]:
+    """The same with absolute sources: those of binds may be relative to the bundle (config.md, "Mounts")."""
+    return tuple(
+        mount.replace(source=f"{bundle}/{mount.source}")
+        if mount.is_bind and mount.source and mount.source[0] != "/"
+        else mount
+        for mount in mounts
+    )
 
 
 class Root(Value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from masu.errors import InvalidArgument, closest
 from masu.spec.fields import (
     U16,
+    U32,
     Value,
     boolean,
     cpu_list,
@@ -78,11 +79,12 @@ IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
 
 
 class Box(Value):
-    """Size of a terminal in characters (struct winsize holds 16 bits each)."""
+    """Size of a terminal in characters. What struct winsize cannot hold (16 bits each) is refused where there is a
+    terminal."""
 
     FIELDS: ClassVar[Fields] = {
-        "height": ("height", number(0, U16), 0),
-        "width": ("width", number(0, U16), 0),
+        "height": ("height", number(0, U32), 0),
+        "width": ("width", number(0, U32), 0),
     }
     REQUIRED = ("height", "width")
     __slots__ = slots(FIELDS)
@@ -316,6 +318,11 @@ class Process(Value):
 
 def check_linux_process(process: Process, where: str) -> None:
     """What must hold of a process on Linux beyond the types; raises InvalidArgument."""
+    size = process.console_size
+    # Without a terminal it must be ignored (config.md, "Process").
+    if process.terminal and size is not None and (size.height | size.width) > U16:
+        detail = "a terminal has at most 65535 rows and columns"
+        raise invalid("size", f"{size.height} x {size.width}", f"{where}.consoleSize", detail)
     if process.cwd[:1] != "/":
         raise invalid("cwd", process.cwd, f"{where}.cwd", "Cwd must be an absolute path")
     if not process.args:

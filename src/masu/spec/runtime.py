@@ -38,7 +38,7 @@ from masu.spec.linux import (
     LinuxPersonality,
     LinuxTimeOffset,
 )
-from masu.spec.mounts import LinuxIDMapping, Mount, Root
+from masu.spec.mounts import LinuxIDMapping, Mount, Root, from_bundle
 from masu.spec.process import (
     Box,
     CPUAffinity,
@@ -121,6 +121,7 @@ __all__ = [
     "check_rootless",
     "check_sysctl",
     "default_config",
+    "from_bundle",
     "parse_config",
     "parse_process",
     "parse_resources",

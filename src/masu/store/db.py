@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Row = tuple[Any, ...]
 
 BUSY_TIMEOUT_S = 30.0
+_RESTORE = "restore it from a copy (sqlite3 has .recover)"
 RESERVE_BYTES = 1 << 20
 
 # "masu" as a big-endian number: file(1) and other people can tell whose database it is.
@@ -158,6 +159,8 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+                if version == 0:
+                    self._require_no_past()
                 for script in MIGRATIONS[version:]:
                     # Not executescript(): it commits first.
                     for statement in script.split(";"):
@@ -172,6 +175,17 @@ class Database:
                 raise
         finally:
             os.close(lock)
+
+    def _require_no_past(self) -> None:
+        """A database that is made anew beside what another told of would have all of that collected."""
+        root = os.path.dirname(self.path)
+        drivers = [f"{root}/snapshots/{name}" for name in _names(f"{root}/snapshots") if not name.startswith("probe-")]
+        for folder in (f"{root}/blobs/sha256", *drivers):
+            if any(not name.startswith(("rm-", "new-")) for name in _names(folder)):
+                raise DataLoss(
+                    "database", self.path, detail=f"it is empty, and {folder} is not: it has been lost",
+                    hint=f"{_RESTORE}, or remove {root}/blobs and {root}/snapshots, too",
+                )  # fmt: skip
 
     def rows(self, sql: str, values: Sequence[Value] = ()) -> list[Row]:
         """The rows of a query: inside `write()` of this thread its own view, else the last commit's."""
@@ -456,8 +470,17 @@ def translate(error: BaseException, path: str) -> MasuError | None:
     if primary in (_READONLY, _CANTOPEN, _IOERR):
         return _unwritable(path, text)
     if primary in (_CORRUPT, _NOTADB):
-        return DataLoss("database", path, detail=text)
+        return DataLoss(
+            "database", path, detail=text, hint=f"{_RESTORE}, or move {os.path.dirname(path)} away to begin anew"
+        )
     return None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def from_os_error(error: OSError, path: str) -> MasuError:

@@ -28,6 +28,7 @@ import time
 from masu.errors import MasuError
 from masu.spec import times
 from masu.store import checks, content, events, ingest, leases
+from masu.store.db import from_os_error
 from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False
@@ -372,3 +373,5 @@ def _files(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise from_os_error(error, folder) from error

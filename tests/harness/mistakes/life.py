@@ -427,7 +427,7 @@ MISTAKES = (
         "flag provided but not defined: -fromat",
         'did you mean "--format"?',
     ),
-    Mistake("an unknown verb", _nobody("strat", "box"), "strat", 'did you mean "start"?'),
+    Mistake("an unknown verb", _nobody("strat", "box"), "strat", 'did you mean "start"?', status=3),
     Mistake(
         "exec with a process file that is not there",
         lambda scene: scene("exec", "--process", str(scene.folder / "none.json"), scene.container("running")),

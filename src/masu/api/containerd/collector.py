@@ -98,6 +98,9 @@ class Collector:
             except MasuError as error:
                 log.error("garbage collection: %s", error)
                 continue
+            except Exception:
+                log.exception("garbage collection")
+                continue
             for met in report.errors:
                 log.warning("garbage collection: %s", met)
             for line in report.repaired:

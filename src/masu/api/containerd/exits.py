@@ -7,15 +7,17 @@ ran before the daemon came is found when it starts; what other programs start (`
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 from masu.engine import Engine
 from masu.engine.tasks import STOPPED, Process
-from masu.errors import MasuError
+from masu.errors import MasuError, NotFound, ResourceExhausted, Unavailable
 from masu.isolation.attach import EVENTS, Attachment
 from masu.store import Store
 
@@ -23,7 +25,9 @@ log = logging.getLogger("masud")
 # namespace, container, exec or ""
 Key = tuple[str, str, str]
 Done = Callable[[Process | MasuError], None]
-_AGAIN_S = 0.05
+# A monitor that is about to come, or has just gone; one that cannot be spoken to now.
+_AGAIN_S, _LATER_S = 0.005, 1.0
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Exits:
@@ -40,7 +44,7 @@ class Exits:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake, select.EPOLLIN)
         self._stopped = False
-        self._later: set[Key] = set()
+        self._later: dict[Key, float] = {}  # CLOCK_MONOTONIC
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -71,11 +75,16 @@ class Exits:
     def watch(self, namespace: str, id: str, exec_id: str = "") -> None:
         """From now on its end is noticed; nothing happens when it is watched already."""
         key = (namespace, id, exec_id)
-        engine = self._engine(namespace)
-        monitor = engine.execs.attach(id, exec_id, EVENTS) if exec_id else engine.tasks.attach(id, EVENTS)
-        if monitor is None:
-            if not self._settle(key):
-                self._again(key)  # its monitor has just come to its end, or is about to begin
+        try:
+            monitor = self._attach(key)
+            if monitor is None:
+                if not self._settle(key):
+                    self._again(key)  # its monitor has just come to its end, or is about to begin
+                return
+        except (MasuError, OSError) as error:
+            # It ends all the same, and somebody waits for that.
+            self._failed(key, error)
+            self._again(key, _LATER_S)
             return
         with self._lock:
             if key in self._watched:
@@ -99,7 +108,7 @@ class Exits:
         if found.status == STOPPED:
             self._tell(key, found)
         elif found.pid:
-            self.watch(namespace, id, exec_id)
+            self.watch(*key)
 
     def forget(self, namespace: str, id: str, exec_id: str, done: Done) -> None:
         """Nobody waits any more."""
@@ -115,25 +124,36 @@ class Exits:
         """It was deleted: who still waits is told how it ended."""
         self._tell((namespace, process.container_id, process.exec_id), process)
 
+    def _attach(self, key: Key) -> Attachment | None:
+        namespace, id, exec_id = key
+        engine = self._engine(namespace)
+        try:
+            return engine.execs.attach(id, exec_id, EVENTS) if exec_id else engine.tasks.attach(id, EVENTS)
+        except NotFound:
+            return None
+
     def _look(self, key: Key) -> Process:
         namespace, id, exec_id = key
         engine = self._engine(namespace)
         return engine.execs.get(id, exec_id) if exec_id else engine.tasks.get(id)
 
     def _settle(self, key: Key) -> bool:
-        """Tells the waiting when it is over. False when it goes on, so that there should be a monitor."""
+        """Tells the waiting when it is over. False when it goes on, so that there should be a monitor. Raises what
+        passes: a lack of descriptors, say."""
         try:
             found: Process | MasuError = self._look(key)
         except MasuError as error:
+            if isinstance(error, ResourceExhausted | Unavailable) or error.errno in _PASSING:
+                raise
             found = error
         if isinstance(found, MasuError) or found.status == STOPPED:
             self._tell(key, found)
             return True
         return not found.pid  # an exec that was added, and not started
 
-    def _again(self, key: Key) -> None:
+    def _again(self, key: Key, delay_s: float = _AGAIN_S) -> None:
         with self._lock:
-            self._later.add(key)
+            self._later[key] = time.monotonic() + delay_s
         os.eventfd_write(self._wake, 1)
 
     def _tell(self, key: Key, found: Process | MasuError) -> None:
@@ -145,21 +165,41 @@ class Exits:
     def _run(self) -> None:
         try:
             self.scan()
-        except MasuError as error:
-            log.error("looking for what runs: %s", error)
+        except Exception as error:
+            log.error("looking for what runs: %s", error, exc_info=None if isinstance(error, MasuError) else error)
         while not self._stopped:
-            for fd, _ in self._poll.poll(_AGAIN_S if self._later else None):
+            for fd, _ in self._poll.poll(self._until_next_s()):
                 if fd == self._wake:
                     os.eventfd_read(self._wake)
-                    continue
-                try:
-                    self._hear(fd)
-                except Exception:
-                    log.exception("the monitor of %s", self._keys.get(fd))
-            with self._lock:
-                later, self._later = self._later, set()
-            for key in later:
-                self.watch(*key)
+                else:
+                    self._try(self._keys.get(fd), self._hear, fd)
+            for key in self._due():
+                self._try(key, self.watch, *key)
+
+    def _failed(self, key: Iterable[str], error: Exception) -> None:
+        known = isinstance(error, MasuError | OSError)
+        log.warning("the monitor of %s: %s", "/".join(filter(None, key)), error, exc_info=None if known else error)
+
+    def _until_next_s(self) -> float | None:
+        with self._lock:
+            return max(min(self._later.values()) - time.monotonic(), 0) if self._later else None
+
+    def _due(self) -> list[Key]:
+        now = time.monotonic()
+        with self._lock:
+            due = [key for key, when in self._later.items() if when <= now]
+            for key in due:
+                del self._later[key]
+        return due
+
+    def _try(self, key: Key | None, do: Callable[..., None], *values: object) -> None:
+        """This thread goes on whatever happens, and comes back to it."""
+        try:
+            do(*values)
+        except Exception as error:
+            self._failed(key or (), error)
+            if key is not None:
+                self._again(key, _LATER_S)
 
     def _hear(self, fd: int) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import uuid
@@ -13,6 +14,7 @@ from masu.api.containerd.feed import BUFFER, Feed
 from masu.api.containerd.mounting import Mounting
 from masu.api.containerd.streams import Streams
 from masu.engine import Engine
+from masu.errors import FailedPrecondition, KernelError
 from masu.store import Store, checks, open_store
 from masu.store.gc import GcReport
 
@@ -40,7 +42,10 @@ class Site:
     ) -> None:
         self.root = os.path.abspath(root)
         self.run = os.path.abspath(run)
-        os.makedirs(self.run, 0o700, exist_ok=True)
+        try:
+            os.makedirs(self.run, 0o700, exist_ok=True)
+        except OSError as error:
+            raise KernelError("state directory", self.run, error.errno or 0) from error
         self.runtime = runtime
         # For transfers: directories of hosts.toml, blobs of one image at a time.
         self.hosts_dirs = tuple(hosts_dirs)
@@ -49,6 +54,7 @@ class Site:
         # The services: name -> plugin id (table.py).
         self.served: dict[str, str] = {}
         self.store: Store = open_store(self.root)
+        self._claim = _claim(self.root, self.run)
         self.mounting = Mounting(self.store, self.run)
         self.collector = Collector(self._collect, gc)
         self.feed = Feed(self.store, buffer=event_buffer)
@@ -101,3 +107,41 @@ class Site:
 
     def close(self) -> None:
         self.store.close()
+        os.close(self._claim)
+
+
+def _claim(root: str, run: str) -> int:
+    """A descriptor by which `root` is held for the state directory `run`. By another one everything that runs would
+    be taken for what the end of the machine has ended. Raises FailedPrecondition, KernelError."""
+    try:
+        fd = os.open(f"{root}/state-directory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise KernelError("open", f"{root}/state-directory", error.errno or 0) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_first = True
+        except BlockingIOError:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            is_first = False
+        noted = os.fsdecode(os.pread(fd, 4096, 0))
+        if noted not in ("", run) and (not is_first or _has_containers(noted)):
+            raise FailedPrecondition(
+                "state directory", run, detail=f"{root} belongs to {noted}, where containers are",
+                hint=f"--state {noted}, or another --root",
+            )  # fmt: skip
+        if is_first and noted != run:
+            os.truncate(fd, 0)
+            os.pwrite(fd, os.fsencode(run), 0)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _has_containers(run: str) -> bool:
+    try:
+        return any(os.listdir(namespace) for namespace in os.scandir(f"{run}/containers"))
+    except OSError:
+        return False

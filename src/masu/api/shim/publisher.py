@@ -77,7 +77,12 @@ class Publisher:
             if self._is_telling:
                 return
             self._is_telling = True
-        start_new_thread(self._tell_all, ())
+        try:
+            start_new_thread(self._tell_all, ())
+        except RuntimeError as error:
+            with self._lock:
+                self._is_telling = False
+            self._complain(f"event {envelope.topic}: {error}; it is told with the next one")
 
     def flush(self, deadline_s: float) -> bool:
         """Waits until all has been told; False when that was not possible. The last thing that is done."""

@@ -10,7 +10,7 @@ from masu.api.proto.small import Status
 from masu.api.ttrpc import status as codes
 from masu.api.ttrpc.codec import Called, ServerSide
 from masu.api.ttrpc.loop import READ, WRITE, Loop
-from masu.errors import MasuError, Unimplemented
+from masu.errors import KernelError, MasuError, ResourceExhausted, Unimplemented
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,15 +65,19 @@ class Call:
 
 
 class Server:
-    """`listener` is a listening socket that does not block; who is not of our user, or root, is sent away."""
+    """`listener` is a listening socket that does not block; who is not of our user, or root, is sent away, and who
+    comes when there are `most` clients already."""
 
-    def __init__(self, loop: Loop, listener: socket, fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, loop: Loop, listener: socket, fault: Callable[[BaseException], None], most: int = _MAX_CONNECTIONS
+    ) -> None:
         """`fault` hears of exceptions that are none of masu's kinds of error."""
         self.loop = loop
         self.fault = fault
         self.services: dict[str, Mapping[str, Method]] = {}
         self.connections: set[Connection] = set()
         self._listener = listener
+        self._most = most
         loop.watch(listener.fileno(), READ, self._accept)
 
     def add(self, service: str, methods: Mapping[str, Method]) -> None:
@@ -91,9 +95,14 @@ class Server:
             fd, _address = self._listener._accept()  # type: ignore[attr-defined]  # socket.socket's is made of it
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError as error:
+            # Without descriptors or memory for one more: those that there are have to go on.
+            self.loop.pause(self._listener.fileno())
+            self.fault(KernelError("accept", errno=error.errno or 0, detail="clients wait"))
+            return
         peer = socket(fileno=fd)
         _, uid, _ = unpack("iII", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()) or len(self.connections) >= _MAX_CONNECTIONS:
+        if uid not in (0, os.geteuid()) or len(self.connections) >= self._most:
             peer.close()
             return
         os.set_inheritable(fd, False)
@@ -156,10 +165,13 @@ class Connection:
             return
         if request.timeout_nano > 0:
             call.timer = self.loop.later(request.timeout_nano / 1e9, lambda: self._expire(called.stream))
-        if method.blocks:
-            self.loop.work(lambda: self._serve(method, request.payload, call))
-        else:
+        if not method.blocks:
             self._serve(method, request.payload, call)
+            return
+        try:
+            self.loop.work(lambda: self._serve(method, request.payload, call))
+        except ResourceExhausted as error:
+            call.fail(error)
 
     def _serve(self, method: Method, payload: bytes, call: Call) -> None:
         try:

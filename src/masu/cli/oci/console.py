@@ -35,7 +35,7 @@ class Console:
 
     def raw(self) -> terminal.Raw:
         """Raw mode of our own terminal, for a `with`."""
-        return terminal.Raw(0)
+        return terminal.Raw(0, output=True)
 
     def resize(self) -> None:
         terminal.set_size(self.master, *terminal.size(0))

@@ -95,19 +95,22 @@ def process_of(call: Call, container: Container) -> Process:
         except FileNotFoundError:
             raise KernelError("open", path, ENOENT, where="--process") from None
         return completed(spec.parse_process(data, "process"), container)
-    if len(call.args) < 2:
+    words = list(call.args[1:])
+    if words[:1] == ["--"]:  # runc takes it for the end of the flags, there too
+        del words[0]
+    if not words:
         raise InvalidArgument("command", detail="process args cannot be empty", hint="masu-oci exec ID COMMAND")
     config = container.config()
     if config.process is None:
         raise FailedPrecondition("container", container.id, detail="its config.json has no process to take after")
     base = config.process.to_json()
-    base["args"] = list(call.args[1:])
+    base["args"] = words
     base["terminal"] = options.on("tty")
     if cwd := options.maybe("cwd"):
         base["cwd"] = cwd
     base["env"] = [*config.process.env, *options.all("env")]
-    if options.on("no-new-privs"):
-        base["noNewPrivileges"] = True
+    if options.given("no-new-privs"):
+        base["noNewPrivileges"] = options.on("no-new-privs")
     if label := options.maybe("process-label"):
         base["selinuxLabel"] = label
     if profile := options.maybe("apparmor"):

@@ -10,7 +10,8 @@ from masu.runtime.kill import kill
 
 
 def run(call: Call) -> int:
-    word = call.args[1] if len(call.args) > 1 else "SIGTERM"
+    # An empty word is none, as for runc: `kill "$id" "$signal"`.
+    word = (call.args[1] if len(call.args) > 1 else "") or "SIGTERM"
     # Signal 0 only asks whether somebody is there (kill(2)).
     signal = 0 if word == "0" else signals.number(word)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix as os
 
-from masu.cli.oci import root_of
+from masu.cli.oci import log_of, root_of
 from masu.cli.options import Call, Command, Flag
 from masu.errors import InvalidArgument, NotFound
 from masu.runtime.container import listing
@@ -16,7 +16,10 @@ def run(call: Call) -> int:
     root = root_of(call)
     if call.globals.given("root") and not os.access(root + "/.", os.F_OK):
         raise NotFound("state directory", root, where="--root")
-    containers = listing(root)
+    warnings: list[str] = []
+    containers = listing(root, warnings)
+    for warning in warnings:
+        log_of(call).warning(warning)
     if call.options.on("quiet"):
         text = "".join(f"{container.id}\n" for container in containers)
     elif (format := call.options.text("format")) == "json":

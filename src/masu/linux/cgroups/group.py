@@ -79,8 +79,9 @@ class Cgroup:
         """Make the directories for `linux.cgroupsPath`, without limits yet.
 
         An absolute path counts from the top of each hierarchy, a relative one from the caller's own cgroup there (on
-        v2 from the parent of it, which alone can have children with controllers); none means /<id>. Missing
-        parents are made. A last directory that exists already is taken if it is empty and not frozen.
+        v2 from the parent of it, which alone can have children with controllers); none means <id>, a relative one, so
+        that limits on the caller hold for the container. Missing parents are made. A last directory that exists
+        already is taken if it is empty and not frozen.
 
         `resources` lets v2 decide whether a threaded place will do. `rootless`: as long as no path was asked for, the
         directories are made where cgroups are delegated to us, below our own or beside it, and hierarchies without

@@ -54,7 +54,8 @@ class Maker:
             if self.tolerant:
                 places = _delegated_places(self.layout, relative)
             else:
-                places = _places(self.layout, relative, absolute, self.where, tolerant=False)
+                asked = bool(cgroups_path)
+                places = _places(self.layout, relative, absolute, self.where, asked=asked, tolerant=False)
             if self.layout.mode == "v2":
                 self._make_v2(places.get(""), resources)
             else:
@@ -155,17 +156,20 @@ def predict(
     if rootless and not cgroups_path:
         places = _delegated_places(layout, relative)
     else:
-        places = _places(layout, relative, absolute, where, tolerant=True)
+        places = _places(layout, relative, absolute, where, asked=bool(cgroups_path), tolerant=True)
     return {controller: path for controller, (_, path) in places.items()}
 
 
-def _places(layout: Layout, relative: str, absolute: bool, where: str, *, tolerant: bool) -> dict[str, tuple[str, str]]:
-    """{controller: (mount point or own directory to start from, directory of the container)}."""
+def _places(
+    layout: Layout, relative: str, absolute: bool, where: str, *, asked: bool, tolerant: bool
+) -> dict[str, tuple[str, str]]:
+    """{controller: (mount point or own directory to start from, directory of the container)}. Who has not `asked` for a
+    path gets one at the top where his own cgroup is out of sight."""
     places: dict[str, tuple[str, str]] = {}
     for controller, mount in layout.hierarchies().items():
         base = start = mount.path
         if not absolute:
-            base = start = layout.own_directory(controller)
+            base = start = layout.own_directory(controller) or ("" if asked else mount.path)
             if not start:
                 if layout.mode == "v2" or (controller == "devices" and not tolerant):
                     raise FailedPrecondition(
@@ -231,7 +235,7 @@ def clean_path(cgroups_path: str | None, id: str, where: str) -> tuple[str, bool
     Raises InvalidArgument for one that leads out of its base, or is nothing but the base: the top of a hierarchy, or
     our own cgroup, is no container's.
     """
-    text = cgroups_path or f"/{id}"
+    text = cgroups_path or id
     if "\0" in text or "\n" in text or len(text) > PATH_MAX:
         # /proc/PID/cgroup writes one line a hierarchy; the kernel refuses newlines for that reason.
         raise InvalidArgument(
