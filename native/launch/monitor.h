@@ -75,7 +75,8 @@ struct monitor {
     unsigned long oom_kills; /* told of */
     bool oom_stuck;
     int stdin_source;  /* a FIFO that stdin is read from, or -1 */
-    int stdin_keep;    /* its writing end, so that it does not end with its writer; -1 once it may */
+    int stdin_keep;    /* its writing end, so that it does not end with its writer; -1 when it may */
+    bool stdin_loose;  /* it may from now on */
     bool stdin_ending; /* close it when all is written */
     size_t stdin_at, stdin_length;
     struct client clients[CLIENTS_LIMIT];

@@ -5,6 +5,7 @@
  *                     8 events
  *     'i' data        for stdin                             'o' data  from stdout
  *     'c'             close stdin                           'e' data  from stderr
+ *     'h'             hold stdin open (answered by 'A')
  *     'r' u16 u16     rows, columns of the terminal         'x' u32 exit status, u32 wait status
  *     's' u32         signal for the container
  *     'k'             "I clean up after the container"      'm'       memory ran short, a process was killed
@@ -110,6 +111,35 @@ void stdin_close(struct monitor *monitor)
     stdin_flush(monitor);
 }
 
+static int stdin_writer(const struct monitor *monitor)
+{
+    char path[64];
+    format_text(path, sizeof path, "/proc/self/fd/%d", monitor->stdin_source);
+    return sys_open(AT_FDCWD, path, O_WRONLY | O_NONBLOCK, 0);
+}
+
+/* From now on stdin does not end with whoever writes to its FIFO: unless somebody has, and has gone, or it may. */
+static void stdin_hold(struct monitor *monitor)
+{
+    struct pollfd source = {.fd = monitor->stdin_source, .events = POLLIN};
+    if (monitor->stdin_source < 0 || monitor->stdin_keep >= 0 || monitor->stdin_loose)
+        return;
+    if (sys_poll(&source, 1, 0) > 0 && (source.revents & POLLHUP) != 0)
+        return;
+    int fd = stdin_writer(monitor);
+    if (fd >= 0)
+        monitor->stdin_keep = fd;
+}
+
+/* What its writer has written comes first, and its end with its own. Where none ever came we are the one. */
+static void stdin_let_go(struct monitor *monitor)
+{
+    monitor->stdin_loose = true;
+    int fd = monitor->stdin_keep >= 0 ? release_fd(&monitor->stdin_keep) : stdin_writer(monitor);
+    if (fd >= 0)
+        sys_close(fd);
+}
+
 /* ---- from a client ---- */
 
 static bool attach(struct monitor *monitor, struct client *client, unsigned flags)
@@ -143,9 +173,12 @@ static bool obey(struct monitor *monitor, struct client *client, const unsigned 
             return false;
         if (monitor->stdin_source < 0)
             stdin_close(monitor);
-        else if (monitor->stdin_keep >= 0) /* what its writer has written comes first, and its end with its own */
-            sys_close(release_fd(&monitor->stdin_keep));
+        else
+            stdin_let_go(monitor);
         return true;
+    case 'h':
+        stdin_hold(monitor);
+        return length == 1 && sys_write(client->fd, "A", 1) == 1;
     case 'r': {
         if (length != 5)
             return false;

@@ -499,5 +499,6 @@ def test_what_the_runtime_can_do(client: Client) -> None:
     wanted = types_pb2.RuntimeRequest(options=AnyMessage(type_url="x", value=other.SerializeToString()))
     assert not types_pb2.RuntimeInfo.FromString(asked(wanted).extra.value).HasField("features")
     assert code(lambda: asked(types_pb2.Mount()))[0] == "INVALID_ARGUMENT"
+    assert code(lambda: asked(types_pb2.RuntimeRequest(runtime_path="nosuch")))[0] == "INVALID_ARGUMENT"
     nobody = introspection_pb2.PluginInfoRequest(type="a", id="b")
     assert code(lambda: client(INTROSPECTION, "PluginInfo", nobody))[0] == "NOT_FOUND"

@@ -284,6 +284,14 @@ def test_started_by_hand(masud: Tasks) -> None:
         masud.remove("later")
 
 
+@pytest.mark.parametrize("binary", ["", "runc"])
+def test_what_is_piped_into_it_ends(masud: Tasks, binary: str) -> None:
+    """Also when that is over before there is a task: ctr cannot ask for the end then (and hangs on containerd)."""
+    options = ("--runc-binary", peer(binary)) if binary else ()
+    for _ in range(3):
+        assert masud("run", "--rm", *masud.fifos, *options, IMAGE, "piped", "cat", input=b"through") == "through"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -109,6 +109,12 @@ def test_stdin(shims: Shims, box: str) -> None:
     assert said.split()[0].decode() == hashlib.md5(data).hexdigest(), complained
 
 
+def test_what_is_piped_into_a_container_ends(shims: Shims) -> None:
+    """Also when that is over before there is a task of which ctr could ask it."""
+    for _ in range(3):
+        assert shims(*shims.own("piped", "--rm"), "cat", input=b"through") == "through"
+
+
 def test_kill_of_one_whose_stdin_is_full(shims: Shims, box: str) -> None:
     with fed(shims, box, "sleep", "998") as process:
         assert process.stdin is not None

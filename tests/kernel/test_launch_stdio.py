@@ -140,6 +140,43 @@ def test_stdin_ends_when_it_may_and_its_writer_has_gone(probe_rootfs: Path, fold
         assert container.exit()["status"] == 0
 
 
+def test_a_writer_that_has_gone_before_the_start_ends_stdin(probe_rootfs: Path, folder: Path) -> None:
+    """`echo one | ctr run …`: it has written and gone, and has not yet known of what it could ask for the end."""
+    plan, loose = contained(probe_rootfs, [], "stdin"), fifos(folder, hold_stdin=False)
+    with Reader(folder / "out") as out, named(plan, folder, loose) as container:
+        container.ready()
+        with open(folder / "in", "wb") as writer:
+            writer.write(b"one")
+        holder = container.client(0)
+        holder.send(b"h")
+        assert holder.receive() == b"A"
+        container.go()
+        assert out.until_end() == b"one"
+        container.wait()
+
+
+@pytest.mark.parametrize("asked", ["before", "after"])
+def test_stdin_is_held_from_the_start(probe_rootfs: Path, folder: Path, asked: str) -> None:
+    plan, loose = contained(probe_rootfs, [], "stdin"), fifos(folder, hold_stdin=False)
+    with Reader(folder / "out") as out, named(plan, folder, loose) as container:
+        container.ready()
+        closer = container.client(STDIN)
+        if asked == "before":
+            # Who asks for the end before anybody has written gets it, and "hold" does not take it back.
+            closer.send(b"c")
+        closer.send(b"h")
+        assert closer.receive() == b"A"
+        container.go()
+        if asked == "after":
+            for word in (b"one ", b"two"):
+                with open(folder / "in", "wb") as writer:
+                    writer.write(word)
+                out.until(word)
+            closer.send(b"c")
+        assert out.until_end() == (b"one two" if asked == "after" else b"")
+        container.wait()
+
+
 def test_stdin_that_the_program_does_not_read(folder: Path) -> None:
     """Its writer is told, as by any pipe."""
     plan = [op("clone", flags=0), op("setsid"), *finish("/bin/sh", "-c", "exec <&-; echo closed; exec sleep 1000")]

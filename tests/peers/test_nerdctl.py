@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 IMAGE = "docker.io/library/busybox:latest"
 CNI = Path("/usr/lib/cni")
 FETCH = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+RESTART = '[plugins."io.containerd.monitor.container.v1.restart"]\ninterval = "200ms"\n'
 WEB = "mkdir /w; echo hi > /w/index.html; exec httpd -f -p 80 -h /w"
 COMPOSE = f"""
 services:
@@ -61,7 +62,7 @@ class Host:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
         self.inside = ["nsenter", "-t", str(self._holder.pid), "--net", "--mount"]
-        self.masud = Masud(folder, "version = 3\n" + COLLECT_WHEN_ASKED)
+        self.masud = Masud(folder, "version = 3\n" + COLLECT_WHEN_ASKED + RESTART)
         self.masud.prefix = self.inside
         self.masud.start()
         self.masud("images", "import", "--base-name", "docker.io/library/busybox", str(archive("busybox", folder)))
@@ -72,15 +73,14 @@ class Host:
         ]  # fmt: skip
         self.environment = {**os.environ, "NERDCTL_TOML": "/nonexistent", "HOME": str(folder)}
 
-    def try_(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def try_(self, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
         command = [*self.words, *words]
-        quiet = subprocess.DEVNULL
         return subprocess.run(
-            command, stdin=quiet, capture_output=True, text=True, check=False, timeout=120, env=self.environment
+            command, input=input, capture_output=True, text=True, check=False, timeout=120, env=self.environment
         )
 
-    def __call__(self, *words: str) -> str:
-        done = self.try_(*words)
+    def __call__(self, *words: str, input: str = "") -> str:
+        done = self.try_(*words, input=input)
         assert done.returncode == 0, f"nerdctl {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -112,6 +112,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         it.close()
 
 
+def test_started_again(host: Host) -> None:
+    host("run", "-d", "--name", "again", "--restart", "always", "--net", "none", IMAGE, "sh", "-c", "echo once more")
+    wait_until(lambda: host("logs", "again").count("once more") >= 3)
+    assert int(host("inspect", "--format", "{{.RestartCount}}", "again")) >= 2
+    host("rm", "-f", "again")
+
+
 def test_a_life(host: Host, tmp_path: Path) -> None:
     assert host("run", "--rm", "--net", "none", IMAGE, "echo", "hello") == "hello\n"
     assert host.try_("run", "--rm", "--net", "none", IMAGE, "sh", "-c", "exit 7").returncode == 7
@@ -126,6 +133,9 @@ def test_a_life(host: Host, tmp_path: Path) -> None:
     assert host("exec", "bg", "cat", "/tmp/file") == "copied\n"
     host("commit", "bg", "mine:1")
     assert host("run", "--rm", "--net", "none", "mine:1", "cat", "/tmp/file") == "copied\n"
+    command = ("run", "--rm", "-i", "--net", "none", IMAGE, "cat")
+    for _ in range(3):
+        assert host(*command, input="through") == "through"
     host("pause", "bg")
     assert host("inspect", "--format", "{{.State.Status}}", "bg") == "paused\n"
     host("unpause", "bg")

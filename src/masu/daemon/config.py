@@ -31,6 +31,8 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 GC = "io.containerd.gc.v1.scheduler"
+RESTART = "io.containerd.monitor.container.v1.restart"
+_RESTART_OF_2 = "io.containerd.internal.v1.restart"
 TRANSFER = "io.containerd.transfer.v1.local"
 CRI_IMAGES = "io.containerd.cri.v1.images"
 CRI_RUNTIME = "io.containerd.cri.v1.runtime"
@@ -63,6 +65,7 @@ DEFAULTS: Table = {
             "schedule_delay": "500ms",
             "startup_delay": "100ms",
         },
+        RESTART: {"interval": "10s"},
         TRANSFER: {"config_path": "", "max_concurrent_downloads": 3},
         CRI_IMAGES: {"registry": {"config_path": ""}},
     },
@@ -77,9 +80,9 @@ _WITHOUT_EFFECT = {
 }  # fmt: skip
 _FOREIGN_PLUGINS = (
     CRI, CRI_RUNTIME, OVERLAYFS, TASKS,
-    "io.containerd.image-verifier.v1.bindir", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart",
+    "io.containerd.image-verifier.v1.bindir", "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.tracing", "io.containerd.metadata.v1.bolt", "io.containerd.monitor.v1.cgroups",
-    "io.containerd.monitor.task.v1.cgroups", "io.containerd.monitor.container.v1.restart",
+    "io.containerd.monitor.task.v1.cgroups",
     "io.containerd.nri.v1.nri", "io.containerd.runtime.v1.linux", "io.containerd.runtime-shim.v1.shim",
     "io.containerd.service.v1.diff-service", "io.containerd.service.v1.tasks-service", "io.containerd.shim.v1.manager",
     "io.containerd.differ.v1.erofs", "io.containerd.mount-manager.v1.bolt",
@@ -208,6 +211,8 @@ def migrate(document: Table, path: str = "") -> Table:
     if version == VERSION:
         return found
     plugins = found.get("plugins")
+    if isinstance(plugins, dict) and _RESTART_OF_2 in plugins:
+        plugins[RESTART] = plugins.pop(_RESTART_OF_2)
     if isinstance(plugins, dict) and isinstance(cri := plugins.pop(CRI, None), dict):
         # One table became two; of what is read here only the registry's is in the first.
         images = {name: cri.pop(name) for name in ("registry", "max_concurrent_downloads") if name in cri}

@@ -12,10 +12,11 @@ from typing import Self
 
 from masu.api.containerd.collector import Settings
 from masu.api.containerd.plugins import plugins
+from masu.api.containerd.restarts import Restarts
 from masu.api.containerd.site import Site
 from masu.api.containerd.table import services
 from masu.daemon import activation, warm
-from masu.daemon.config import GC, TRANSFER, Config
+from masu.daemon.config import GC, RESTART, TRANSFER, Config
 from masu.daemon.connection import Limits
 from masu.daemon.server import Server
 from masu.daemon.sockets import Place
@@ -82,6 +83,10 @@ class Daemon:
         stack.callback(site.exits.stop)
         self._threads = Threads(config.number("masu", "threads"))
         stack.callback(self._threads.close)
+        if RESTART not in config.texts("disabled_plugins"):
+            restarts = Restarts(site, self._threads, config.seconds("plugins", RESTART, "interval"))
+            restarts.start()
+            stack.callback(restarts.stop)
         site.feed.start()
         stack.callback(site.feed.stop)
         follower = asyncio.create_task(self._follow(), name="exits")

@@ -205,6 +205,7 @@ class Tasks:
                 stdout=io.stdout,
                 stderr=io.stderr,
                 owner=(id, engine.namespace),
+                hold_stdin=False,
             )
             made = namespaces.Request(
                 id,
@@ -252,8 +253,13 @@ class Tasks:
             return state.container.facts.pid
 
     def _start(self, record: Record, runtime: Runtime) -> None:
+        self._hold_stdin(record, runtime)
         self._note_started(record, runtime)
         backend.of(runtime).start(runtime)
+
+    def _hold_stdin(self, record: Record, runtime: Runtime) -> None:
+        if StdioNames.from_json(record.task.get("io")).stdin:
+            namespaces.hold_stdin(runtime)
 
     def _note_started(self, record: Record, runtime: Runtime) -> None:
         """First: its exit may be seen by others before anything that is told after."""
@@ -284,6 +290,7 @@ class Tasks:
             if record.task is not before:
                 self._note(record, before)
             raise
+        self._hold_stdin(record, runtime)
         births.remove_checkpoint(self._engine, record.id)
         return runtime
 

@@ -5,6 +5,7 @@ A SOCK_SEQPACKET connection; each message is one type byte and a payload.
     to the monitor      a flags   first of all: ATTACH_* bits, which streams are wanted
                         i data    for stdin          c  close stdin
                         r rows columns (u16 each)    s  signal (u32), sent to the first process
+                        h         hold stdin open: it does not end with the writer of its FIFO (answered by A)
                         k         "I clean up": the monitor then leaves its exit command alone
     from the monitor    A         attached; what the container writes from now on will come
                         o data, e data               x  exit status (u32), wait status (u32)
@@ -96,6 +97,11 @@ class Attachment:
 
     def close_stdin(self) -> None:
         self._send(b"c")
+
+    def hold_stdin(self) -> None:
+        """Returns when it is so. Raises Unavailable."""
+        self._send(b"h")
+        self.wait_attached()
 
     def resize(self, rows: int, columns: int) -> None:
         self._send(b"r" + pack("<HH", rows, columns))

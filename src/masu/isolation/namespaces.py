@@ -262,6 +262,19 @@ def socket_path(container: Container) -> str:
     return container.directory + "/attach.sock"
 
 
+def hold_stdin(container: Container) -> None:
+    """From now on stdin does not end with whoever writes to its FIFO (`Stdio.hold_stdin` False); returns when it is so,
+    or when there is no monitor any more."""
+    from masu.isolation.attach import Attachment
+
+    try:
+        with Attachment.connect(socket_path(container), 0) as monitor:
+            monitor.wait_attached()
+            monitor.hold_stdin()
+    except (NotFound, Unavailable, OSError):
+        pass  # it has just ended, and its container with it; or it is of before, and holds it from the beginning
+
+
 def has_lost_monitor(container: Container) -> bool:
     """Whether the container's monitor is known to be dead. It notes itself beside the container's first process."""
     noted = read_noted(container.directory)

@@ -6,9 +6,10 @@
     binary:///path?k=v    a program that reads stdout and stderr as its fds 3 and 4 (native/launch/monitor_logger.c)
 
 These are containerd's words ("Shim docs: IO"). Nothing here waits for the client: a FIFO is opened for both directions,
-or without blocking. stdin stays open when its writer goes, until `Attachment.close_stdin`, since the next one may come;
-output that nobody reads is kept as far as the FIFO holds it, and lost beyond, unless `patient`: then the container
-waits, as under containerd's own shim.
+or without blocking. stdin stays open when its writer goes, until `Attachment.close_stdin`, since the next one may come.
+Not before a task's `start`, though: whoever pipes a few bytes into it may have gone by then, and have asked for the end
+when there was no task yet to be asked of. Output that nobody reads is kept as far as the FIFO holds it, and lost
+beyond, unless `patient`: then the container waits, as under containerd's own shim.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ class StdioNames:
 
 class Stdio:
     """What the monitor does with stdin, stdout and stderr; `log_path` "" keeps no log; `ephemeral` containers
-    need not leave an exit status that survives a power cut. `stdin`, `stdout` and `stderr` are names as above;
+    need not leave an exit status that survives a power cut; without `hold_stdin` stdin may end with its writer until
+    `namespaces.hold_stdin`. `stdin`, `stdout` and `stderr` are names as above;
     `owner` is (container id, namespace), which a logging program is told."""
 
     __slots__ = (
-        "ephemeral", "log_max_bytes", "log_max_files", "log_path", "open_stdin", "owner", "patient", "stderr", "stdin",
-        "stdin_once", "stdout", "terminal",
+        "ephemeral", "hold_stdin", "log_max_bytes", "log_max_files", "log_path", "open_stdin", "owner", "patient",
+        "stderr", "stdin", "stdin_once", "stdout", "terminal",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +69,7 @@ class Stdio:
         stderr: str = "",
         owner: tuple[str, str] = ("", ""),
         patient: bool = False,
+        hold_stdin: bool = True,
     ) -> None:
         self.ephemeral = ephemeral
         self.terminal = terminal
@@ -80,6 +83,7 @@ class Stdio:
         self.stderr = stderr
         self.owner = owner
         self.patient = patient
+        self.hold_stdin = hold_stdin
 
     @property
     def is_named(self) -> bool:
@@ -116,7 +120,7 @@ def open_named(stdio: Stdio) -> Opened:
     opened = Opened()
     try:
         if stdio.stdin:
-            _open_stdin(opened, stdio.stdin)
+            _open_stdin(opened, stdio.stdin, hold=stdio.hold_stdin)
         _open_output(opened, stdio)
     except BaseException:
         opened.close()
@@ -124,12 +128,12 @@ def open_named(stdio: Stdio) -> Opened:
     return opened
 
 
-def _open_stdin(opened: Opened, name: str) -> None:
+def _open_stdin(opened: Opened, name: str, *, hold: bool) -> None:
     scheme, path, _ = parse(name, "stdin")
     if scheme != "fifo":
         raise InvalidArgument("stdin", name, detail="a FIFO is wanted")
     opened.stdin = opened.add(_open(path, os.O_RDONLY | os.O_NONBLOCK, "stdin"))
-    if _is_fifo(opened.stdin):
+    if hold and _is_fifo(opened.stdin):
         opened.stdin_keep = opened.add(_open(f"/proc/self/fd/{opened.stdin}", os.O_WRONLY | os.O_NONBLOCK, "stdin"))
 
 

@@ -15,6 +15,7 @@ from masu.api.containerd import filters, plugins, values
 from masu.api.containerd.plugins import Plugin
 from masu.api.containerd.service import Call, Service
 from masu.api.containerd.site import DEFAULT_RUNTIME
+from masu.api.containerd.tasks import check_runtime
 from masu.api.grpc.status import Code
 from masu.api.proto import introspection_pb2 as pb
 from masu.api.proto import runc_options_pb2, types_pb2
@@ -56,6 +57,7 @@ def _runtime(options: Any) -> Any:
     if options.type_url.rpartition("/")[2] != types_pb2.RuntimeRequest.DESCRIPTOR.full_name:
         raise InvalidArgument("plugin options", options.type_url[:128], detail="a RuntimeRequest is expected")
     request = types_pb2.RuntimeRequest.FromString(options.value)
+    check_runtime(request.runtime_path)
     info = types_pb2.RuntimeInfo(
         name=request.runtime_path or DEFAULT_RUNTIME, version=types_pb2.RuntimeVersion(version=masu.__version__)
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from masu.api.containerd.restarts import POLICIES
 from masu.api.containerd.site import Site
 
 # Types, as others name them.
@@ -15,6 +16,7 @@ EVENT = "io.containerd.event.v1"
 GC = "io.containerd.gc.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
+MONITOR = "io.containerd.monitor.container.v1"
 METADATA = "io.containerd.metadata.v1"
 MOUNT_MANAGER = "io.containerd.mount-manager.v1"
 RUNTIME = "io.containerd.runtime.v2"
@@ -60,6 +62,7 @@ def plugins(site: Site, services: Iterable[str]) -> list[Plugin]:
         Plugin(GC, "scheduler", requires=(METADATA,)),
         Plugin(LEASE, "manager", requires=(METADATA,)),
         Plugin(DIFFER, "walking", requires=(METADATA,), of_platform=True),
+        Plugin(MONITOR, "restart", requires=(EVENT,), capabilities=POLICIES),
         Plugin(MOUNT_MANAGER, "bolt"),
         Plugin(RUNTIME, "task", requires=(EVENT, METADATA), of_platform=True),
         Plugin(SANDBOX_STORE, "local", requires=(METADATA,)),

@@ -285,14 +285,19 @@ def _checkpoint(request: pb.CreateTaskRequest, call: Call) -> Callable[[str], st
 def _runtime(engine: Engine, row: Container, request: pb.CreateTaskRequest) -> Isolation:
     """Our own runtime, or another one when the options name it; the task's count more than the container's. Raises
     NotFound without such a binary, InvalidArgument for a runtime that is none of namespaces."""
-    if row.runtime and row.runtime not in RUNTIMES:
-        raise InvalidArgument("runtime", row.runtime, detail=f"known are {', '.join(RUNTIMES)}")
+    check_runtime(row.runtime)
     given = (request.options if request.HasField("options") else None, runtime_options(row))
     for options in given:
         if options is None or not options.type_url.endswith(_OPTIONS.DESCRIPTOR.full_name):
             continue
         return by_options(_OPTIONS.FromString(options.value), engine.run + "/runtimes", engine.namespace)
     return Namespaces()
+
+
+def check_runtime(name: str) -> None:
+    """Raises InvalidArgument for a runtime that is none of namespaces; "" is ours."""
+    if name and name not in RUNTIMES:
+        raise InvalidArgument("runtime", name, detail=f"known are {', '.join(RUNTIMES)}")
 
 
 def _process(found: Process) -> task_types_pb2.Process:

@@ -175,7 +175,7 @@ class Tasks:
                 bundle=bundle,
                 detached=lambda: rootfs.detached(made),
                 rootfs=made,
-                stdio=_monitored(task.record.stdio, task.id, self._namespace),
+                stdio=_monitored(task.record.stdio, task.id, self._namespace, hold_stdin=False),
                 exit_path=f"{root}/{task.id}/exit",
                 on_ready=lambda container: _note(task, container),
                 seccomp_cache=f"{RUN_ROOT}/.seccomp",
@@ -224,10 +224,12 @@ class Tasks:
             except MasuError as error:
                 task.init.detach()
                 raise RuntimeFailed("OCI runtime restore failed", detail=str(error)) from error
+            _hold_stdin(task)
             task.restore = None
         else:
             try:
                 container = task.made()
+                _hold_stdin(task)
                 warnings = backend.of(container).start(container)
             except MasuError as error:
                 raise RuntimeFailed("OCI runtime start failed", detail=str(error)) from error
@@ -560,7 +562,12 @@ def _read_bundle(path: str, *, has_mounts: bool) -> bundles.Bundle:
     return bundles.Bundle(path, text, bundles.parse_config(text, warnings), warnings)
 
 
-def _monitored(stdio: StdioNames, id: str, namespace: str) -> Stdio:
+def _hold_stdin(task: Task) -> None:
+    if task.record.stdio.stdin:
+        namespaces.hold_stdin(task.made())
+
+
+def _monitored(stdio: StdioNames, id: str, namespace: str, *, hold_stdin: bool = True) -> Stdio:
     """Output that nobody reads makes the container wait, as with containerd's own shim."""
     return Stdio(
         terminal=stdio.terminal,
@@ -570,6 +577,7 @@ def _monitored(stdio: StdioNames, id: str, namespace: str) -> Stdio:
         stderr=stdio.stderr,
         owner=(id, namespace),
         patient=True,
+        hold_stdin=hold_stdin,
     )
 
 
