@@ -136,7 +136,9 @@ def test_start_killed_at_any_moment(oci: Oci, probe_rootfs: Path, brood: Brood) 
         oci("create", "--bundle", bundle, id)
         kill_after(oci.start("start", id), moment)
         if oci.state(id)["status"] == "created":
-            oci("start", id)
+            # By a brain the killed one may be about to start it, and be faster.
+            done = oci("start", id, check=False)
+            assert done.returncode == 0 or "already running" in done.stderr, done.stderr
         wait_until(lambda: oci.state(id)["status"] == "running")
 
 

@@ -126,7 +126,7 @@ def test_what_is_refused(snapshotter: Snapshotter) -> None:
         (AlreadyExists, lambda: snapshotter.view("active")),
         (AlreadyExists, lambda: snapshotter.commit("base", "active")),
         (NotFound, lambda: snapshotter.prepare("x", "nothing")),
-        (FailedPrecondition, lambda: snapshotter.prepare("x", "active")),
+        (InvalidArgument, lambda: snapshotter.prepare("x", "active")),
         (NotFound, lambda: snapshotter.mounts("nothing")),
         (FailedPrecondition, lambda: snapshotter.mounts("base")),
         (NotFound, lambda: snapshotter.commit("x", "nothing")),
