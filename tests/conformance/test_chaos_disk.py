@@ -259,6 +259,7 @@ def test_database_lost(brood: Brood, tmp_path: Path, damage: str) -> None:
     (masu.root / "meta.db").write_bytes(data)
     assert masu(*masu.run_words("--rm", "busybox", "echo", "there")) == "there\n"
     brood.wait_gone()
+    masu.close()
 
 
 @pytest.mark.parametrize("file", ["state.json", "config.json", "attach.sock", "pid"])

@@ -26,8 +26,8 @@ _HINTS: dict[tuple[str, int], str] = {
     ("mount", e.EROFS): "the mount point is missing and its parent is read-only; create it in the image",
     ("mount_attr", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
     ("remount", e.EPERM): "the host has locked this attribute of the mount for user namespaces: leave it as it is",
-    ("open_tree", e.EINVAL): "the source is an unbindable mount, or a user namespace's and the host has mounted on it: "
-    "such a tree goes only as a whole, by rbind",
+    ("open_tree", e.EINVAL): "in a user namespace a tree that the host has mounted on goes only as a whole: use rbind; "
+    "or the source is an unbindable mount",
     ("mount_attr", e.EINVAL): "the file system may not support this attribute or idmapped mounts",
     ("setns", e.EPERM): "joining this namespace needs CAP_SYS_ADMIN in its owner's user namespace",
     ("open", e.ENOENT): "nothing is there; was the namespace removed?",
