@@ -109,23 +109,16 @@ def test_ps(runtime: Runtime, probe_rootfs: Path) -> None:
     assert runtime("ps", id, "-o", "pid,args").stdout.splitlines()[1].split() == [str(pid), "/bin/probe", "sleep"]
 
 
-def test_signals_arrive(runtime: Runtime, probe_rootfs: Path) -> None:
+@pytest.mark.parametrize("signal", ["SIGKILL", ""])  # an empty word is none: SIGTERM
+def test_signals_arrive(runtime: Runtime, probe_rootfs: Path, signal: str) -> None:
     id = runtime.id()
     runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
     pid = runtime.state(id)["pid"]
-    runtime("kill", id, "SIGKILL")
+    runtime("kill", id, signal)
     wait_exited(pid)
     refused = runtime("kill", id, "TERM", check=False)
     assert refused.returncode == 1
     assert "container not running" in refused.stderr
-
-
-def test_an_empty_signal_is_none(runtime: Runtime, probe_rootfs: Path) -> None:
-    id = runtime.id()
-    runtime("run", "-d", "--bundle", str(runtime.bundle(probe_rootfs, sleeping)), id)
-    pid = runtime.state(id)["pid"]
-    runtime("kill", id, "")
-    wait_exited(pid)
 
 
 def test_list_tells_of_what_is_torn(runtime: Runtime, probe_rootfs: Path) -> None:

@@ -13,8 +13,9 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from masu.daemon.sockets import BACKLOG
+
 log = logging.getLogger("masud")
-_BACKLOG = 4096
 _AGAIN_S = 1.0
 # accept4(2) passes on what has happened to the one that is accepted.
 _OF_THE_CLIENT = (BlockingIOError, InterruptedError, ConnectionError)
@@ -46,7 +47,7 @@ class Listener:
         self._is_waiting = False
         self._beginning: set[asyncio.Task[None]] = set()
         sock.setblocking(False)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         self._loop.add_reader(sock, self._accept)
 
     def close(self) -> None:

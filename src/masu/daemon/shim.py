@@ -24,8 +24,7 @@ import gc
 import os
 import sys
 import time
-from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
-from _struct import unpack
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from masu.errors import InvalidArgument, KernelError, MasuError, NotFound, Unavailable
 from masu.linux import fds, procfs, spawn
@@ -234,15 +233,14 @@ def _is_served(path: str) -> bool:
     probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         probe.connect(path)
-        pid = unpack("iII", probe.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
-        shim = procfs.stat(pid)
+        shim = procfs.stat(fds.peer_of(probe)[0])
     except OSError:
         return False
     except NotFound:
         return True  # `start` has listened, and has left; the shim is about to
     finally:
         probe.close()
-    return not shim.exiting and shim.state not in "ZX"
+    return not shim.is_ending
 
 
 def _unlink(*paths: str) -> None:

@@ -14,7 +14,7 @@ import stat
 from masu.errors import AlreadyExists, FailedPrecondition, KernelError
 
 _SUN_PATH = 107
-_BACKLOG = 4096
+BACKLOG = 4096
 
 
 class Place:
@@ -65,7 +65,7 @@ class Place:
             if self._uid or self._gid:
                 os.chown(self.address, self._uid, self._gid)
                 os.chmod(self.address, 0o660)
-            bound.listen(_BACKLOG)
+            bound.listen(BACKLOG)
         except OSError as error:
             bound.close()
             raise KernelError("bind", self.path, error.errno or 0) from error

@@ -49,10 +49,8 @@ class Part:
     def below(self, document: Index | Manifest) -> Sequence[Descriptor]:
         """What of what `document` names comes along. Raises NotFound for an index that has nothing for `platforms`."""
         if isinstance(document, Manifest):
-            layers = [
-                d for d in document.layers if self.nondistributable or not image.is_nondistributable(d.media_type)
-            ]
-            return (document.config, *layers)
+            blobs = graph.below(document)
+            return [d for d in blobs if self.nondistributable or not image.is_nondistributable(d.media_type)]
         if not self.platforms:
             return document.manifests
         found = [d for d in document.manifests if d.platform is None or self._matches(d.platform)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # unix(7), socket(7); the values are the kernel's and the same on all architectures masu runs on.
 _SOL_SOCKET = 1
+_SO_PEERCRED = 17
 _SCM_RIGHTS = 1
 _MSG_CTRUNC = 0x08
 _MSG_TRUNC = 0x20
@@ -250,6 +251,15 @@ def syncfs(fd: int, name: str = "") -> None:
         _sys.syncfs(fd)
     except OSError as e:
         raise KernelError("syncfs", name, e.errno or 0) from e
+
+
+def peer_of(sock: Socket) -> tuple[int, int, int]:
+    """(pid, uid, gid) of who is at the other end of a unix socket: has connected to it, or has called listen(2)
+    (SO_PEERCRED, unix(7))."""
+    from _struct import unpack
+
+    pid, uid, gid = unpack("=iII", sock.getsockopt(_SOL_SOCKET, _SO_PEERCRED, 12))
+    return pid, uid, gid
 
 
 def lock_file(path: str, *, shared: bool = False, wait: bool = True, create: bool = True) -> int:

@@ -67,6 +67,11 @@ class Stat:
         self.vsize_bytes = int(words[20])
         self.rss_pages = int(words[21])
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is on its way out, or a zombie."""
+        return self.exiting or self.state in "ZX"
+
 
 class Identity:
     """One process of this boot: (pid, start time)."""
@@ -138,7 +143,7 @@ def is_ending(pid: int, start_time: int) -> bool:
         seen = stat(pid)
     except NotFound:
         return True
-    return seen.start_time != start_time or seen.exiting or seen.state in "ZX"
+    return seen.start_time != start_time or seen.is_ending
 
 
 def identity(pid: int) -> Identity:

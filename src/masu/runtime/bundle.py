@@ -26,7 +26,7 @@ class Bundle:
         """Raises as `spec.extras_of`: wrong ones are told before anything has been made."""
         self.path = path
         self.text = text
-        self.config = config.replace(mounts=spec.from_bundle(config.mounts, path))
+        self.config = config.in_bundle(path)
         self.extras = spec.extras_of(config)
         self.warnings = warnings
 

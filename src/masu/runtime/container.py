@@ -304,8 +304,7 @@ class Container:
         """The configuration it was created with, and what `update` made of it."""
         from masu.spec import runtime as spec
 
-        config = spec.parse_config(self.config_json(), [])
-        return config.replace(mounts=spec.from_bundle(config.mounts, self.facts.bundle))
+        return spec.parse_config(self.config_json(), []).in_bundle(self.facts.bundle)
 
     def config_json(self) -> dict[str, object]:
         """As `config`, before it is understood. Raises DataLoss, for it was right when it was written."""
@@ -388,6 +387,10 @@ class Container:
         if freezer.frozen(self.facts.cgroup_paths) or os.access(self.directory + "/paused", os.F_OK):
             return lifecycle.PAUSED
         return lifecycle.CREATED if self._is_waiting() else lifecycle.RUNNING
+
+    def is_remains(self) -> bool:
+        """Whether its `create` was killed before there was a process."""
+        return self.status() == lifecycle.STOPPED and not self.facts.pid
 
     def _is_waiting(self) -> bool:
         # The file alone does not tell: whoever released it may have been killed before the unlink. Its reader does.
@@ -537,11 +540,11 @@ def _is_abandoned(directory: str) -> bool:
                 return False
             remove_directory(directory)
         return True
-    if container.status() != lifecycle.STOPPED or container.facts.pid:
+    if not container.is_remains():
         return False
     try:
         with container.hold():
-            if container.status() != lifecycle.STOPPED or container.facts.pid:
+            if not container.is_remains():
                 return False  # made anew by somebody who has come before us
             container.remove_groups()
             container.remove_directory()

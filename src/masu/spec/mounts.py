@@ -83,6 +83,11 @@ class Mount(Value):
         """Of a bind either the type or an option says so; other types do not matter then."""
         return self.type == "bind" or "bind" in self.options or "rbind" in self.options
 
+    @property
+    def is_of_bundle(self) -> bool:
+        """Whether its source is a path relative to the bundle (config.md, "Mounts")."""
+        return (self.source or "/")[0] != "/" and self.is_bind
+
     def check(self, where: str, warnings: list[str]) -> None:
         for have, lack in (("uidMappings", "gidMappings"), ("gidMappings", "uidMappings")):
             if getattr(self, self.FIELDS[have][0]) and not getattr(self, self.FIELDS[lack][0]):
@@ -90,16 +95,6 @@ class Mount(Value):
                     f"{where}.{lack}",
                     f"id-mapped mounts must have both uid and gid mappings specified; {have} is given",
                 )
-
-
-def from_bundle(mounts: tuple[Mount, ...], bundle: str) -> tuple[Mount, ...]:
-    """The same with absolute sources: those of binds may be relative to the bundle (config.md, "Mounts")."""
-    return tuple(
-        mount.replace(source=f"{bundle}/{mount.source}")
-        if mount.is_bind and mount.source and mount.source[0] != "/"
-        else mount
-        for mount in mounts
-    )
 
 
 class Root(Value):

@@ -38,7 +38,7 @@ from masu.spec.linux import (
     LinuxPersonality,
     LinuxTimeOffset,
 )
-from masu.spec.mounts import LinuxIDMapping, Mount, Root, from_bundle
+from masu.spec.mounts import LinuxIDMapping, Mount, Root
 from masu.spec.process import (
     Box,
     CPUAffinity,
@@ -121,7 +121,6 @@ __all__ = [
     "check_rootless",
     "check_sysctl",
     "default_config",
-    "from_bundle",
     "parse_config",
     "parse_process",
     "parse_resources",
@@ -215,6 +214,15 @@ class Config(Value):
     freebsd: Value | None
     zos: Value | None
     platform: OldPlatform | None
+
+    def in_bundle(self, bundle: str) -> Config:
+        """The same with absolute sources of its mounts."""
+        if not any(mount.is_of_bundle for mount in self.mounts):
+            return self
+        mounts = (
+            mount.replace(source=f"{bundle}/{mount.source}") if mount.is_of_bundle else mount for mount in self.mounts
+        )
+        return self.replace(mounts=tuple(mounts))
 
 
 def parse_config(data: object, warnings: list[str] | None = None) -> Config:

@@ -179,9 +179,10 @@ class Database:
     def _require_no_past(self) -> None:
         """A database that is made anew beside what another told of would have all of that collected."""
         root = os.path.dirname(self.path)
-        drivers = [f"{root}/snapshots/{name}" for name in _names(f"{root}/snapshots") if not name.startswith("probe-")]
+        names = names_in(f"{root}/snapshots")
+        drivers = [f"{root}/snapshots/{name}" for name in names if not name.startswith("probe-")]
         for folder in (f"{root}/blobs/sha256", *drivers):
-            if any(not name.startswith(("rm-", "new-")) for name in _names(folder)):
+            if any(not name.startswith(("rm-", "new-")) for name in names_in(folder)):
                 raise DataLoss(
                     "database", self.path, detail=f"it is empty, and {folder} is not: it has been lost",
                     hint=f"{_RESTORE}, or remove {root}/blobs and {root}/snapshots, too",
@@ -476,7 +477,8 @@ def translate(error: BaseException, path: str) -> MasuError | None:
     return None
 
 
-def _names(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
+    """Those of a directory that may be missing. Raises OSError."""
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):

@@ -28,7 +28,7 @@ import time
 from masu.errors import MasuError
 from masu.spec import times
 from masu.store import checks, content, events, ingest, leases
-from masu.store.db import from_os_error
+from masu.store.db import from_os_error, names_in
 from masu.store.trees import remove_tree
 
 TYPE_CHECKING = False
@@ -370,8 +370,6 @@ def _remove_abandoned(path: str, report: GcReport) -> None:
 
 def _files(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return sorted(names_in(folder))
     except OSError as error:
         raise from_os_error(error, folder) from error

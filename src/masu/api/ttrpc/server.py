@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from _socket import MSG_NOSIGNAL, SO_PEERCRED, SOL_SOCKET, socket
-from _struct import unpack
+from _socket import MSG_NOSIGNAL, socket
 
 from masu.api.proto.small import Status
 from masu.api.ttrpc import status as codes
 from masu.api.ttrpc.codec import Called, ServerSide
 from masu.api.ttrpc.loop import READ, WRITE, Loop
 from masu.errors import KernelError, MasuError, ResourceExhausted, Unimplemented
+from masu.linux import fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class Server:
             self.fault(KernelError("accept", errno=error.errno or 0, detail="clients wait"))
             return
         peer = socket(fileno=fd)
-        _, uid, _ = unpack("iII", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()) or len(self.connections) >= self._most:
+        if fds.peer_of(peer)[1] not in (0, os.geteuid()) or len(self.connections) >= self._most:
             peer.close()
             return
         os.set_inheritable(fd, False)

@@ -23,7 +23,6 @@ from _socket import (
     AF_UNIX,
     SCM_RIGHTS,
     SO_PASSCRED,
-    SO_PEERCRED,
     SOCK_SEQPACKET,
     SOL_SOCKET,
     socket,
@@ -124,7 +123,7 @@ def wait_and_serve(shared: Shared, keeper: int) -> int:
         return 0  # shut: the keeper leaves
     process.die_with_parent(0)
     os.write(shared.taken, os.getpid().to_bytes(4, "little"))
-    peer = unpack("=iII", connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
+    peer = fds.peer_of(connection)[0]
     try:
         # Opened before it is asked anything, and the answer tells by whom it was sent: as long as both are the same
         # process, nobody can have been given its pid.

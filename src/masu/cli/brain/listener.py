@@ -126,12 +126,16 @@ def sweep(directory: str) -> None:
 
 def _withdraw(path: str) -> None:
     """Removes the names of a brain that is leaving and has its lock: the lock's last, for then another may come."""
+    _remove_names(path)
+    sweep(os.path.dirname(path))
+
+
+def _remove_names(path: str) -> None:
     for name in (path, path + ".lock"):
         try:
             os.unlink(name)
         except OSError:
             continue
-    sweep(os.path.dirname(path))
 
 
 def _remove_if_dead(path: str) -> None:
@@ -141,11 +145,7 @@ def _remove_if_dead(path: str) -> None:
         return  # its brain has just left
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for name in (path.removesuffix(".lock"), path):
-            try:
-                os.unlink(name)
-            except FileNotFoundError:
-                continue
+        _remove_names(path.removesuffix(".lock"))
     except BlockingIOError:
         pass  # it lives
     finally:
